@@ -191,8 +191,7 @@ impl Runtime {
         leadership: Arc<Leadership>,
         client: Client,
         events: Events,
-        resync_interval: Duration,
-        random: Random,
+        pauses: Pauses,
         stop: Stop,
     ) -> Self {
         Self {
@@ -204,9 +203,9 @@ impl Runtime {
             recording: Semaphore::new(RECORDING),
             backoff: Backoff::default(),
             asked: ReconcileLimiter::default(),
-            resync_interval,
-            pauses: Pauses::new(resync_interval, random.clone()),
-            random,
+            resync_interval: pauses.resync_interval(),
+            random: pauses.random().clone(),
+            pauses,
             stop,
         }
     }
@@ -247,8 +246,7 @@ impl Context {
                 Arc::new(Leadership::always(TIMEOUT)),
                 client.clone(),
                 Events::new(client, None),
-                TIMEOUT * 60,
-                Random::from_entropy(),
+                Pauses::new(TIMEOUT * 60, Random::from_entropy()),
                 futures::future::pending().boxed().shared(),
             ),
         };

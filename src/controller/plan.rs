@@ -163,6 +163,21 @@ where
     store
 }
 
+/// Returns the aim of an apply for a decision. `None`: nothing would be done.
+fn aim(decision: &Decision) -> Option<Aim<'_>> {
+    match decision {
+        Decision::Enforce { grant, .. }
+        | Decision::Preview {
+            grant: Ok(grant), ..
+        } => Some(Aim::Hold(grant)),
+        Decision::Revoke(_) => Some(Aim::Revoke),
+        Decision::Retain(grant) => Some(Aim::Retain(grant)),
+        Decision::Suspend { .. } | Decision::Preview { grant: Err(_), .. } | Decision::Leave(_) => {
+            None
+        }
+    }
+}
+
 async fn of_grant(
     cluster: &Cluster,
     cloud: &Cloud,
@@ -180,17 +195,6 @@ async fn of_grant(
         applied: before.as_ref(),
     };
     let decision = Decision::of(&input, &cluster.rules());
-    let aim = match &decision {
-        Decision::Enforce { grant, .. }
-        | Decision::Preview {
-            grant: Ok(grant), ..
-        } => Some(Aim::Hold(grant)),
-        Decision::Revoke(_) => Some(Aim::Revoke),
-        Decision::Retain(grant) => Some(Aim::Retain(grant)),
-        Decision::Suspend { .. } | Decision::Preview { grant: Err(_), .. } | Decision::Leave(_) => {
-            None
-        }
-    };
     let recorded = cluster.claims_cache.claims(resource);
     let planned = decision.target().map(Grant::claims);
     let claims = match (recorded, planned) {
@@ -204,7 +208,7 @@ async fn of_grant(
         access: Vec::new(),
         suspended: matches!(decision, Decision::Suspend { .. }),
     };
-    let (Some(aim), Some(claims)) = (aim, claims) else {
+    let (Some(aim), Some(claims)) = (aim(&decision), claims) else {
         return plan;
     };
     let owner = Owner::of_resource(resource, &cluster.installation);

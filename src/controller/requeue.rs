@@ -239,6 +239,16 @@ impl Pauses {
         }
     }
 
+    /// Returns the mean pause while all is well.
+    pub fn resync_interval(&self) -> Duration {
+        self.resync_interval
+    }
+
+    /// Returns the source of the jitter.
+    pub fn random(&self) -> &Random {
+        &self.random
+    }
+
     /// Returns the pause after a failure. It doubles with each consecutive failure, up to the
     /// longest for the reason or the resync interval, whichever is shorter. Jitter shortens it by
     /// up to a half.

@@ -3,6 +3,7 @@
 
 use super::context::{Cloud, Cluster, Context, Runtime};
 use super::leadership::{self, Election, Leadership};
+use super::requeue::Pauses;
 use super::state::requests::{Requested, Requests};
 use super::state::watch_caches::{Cache, CacheSync, WatchCaches};
 use super::supervise::Supervisor;
@@ -173,8 +174,7 @@ impl Operator {
                 leadership,
                 client.clone(),
                 events::Events::new(client.clone(), settings.pod_name.clone()),
-                settings.resync_interval,
-                random.clone(),
+                Pauses::new(settings.resync_interval, random.clone()),
                 stop.clone(),
             ),
         });

@@ -210,31 +210,16 @@ impl Apply<'_> {
         let unmanaged = format!(
             "account {id} has no AWSAccount, so it is not read: check there that the role exists, and is allowed {needed}"
         );
-        let kept = match &grant.instance_role {
-            ConsumerRole::Kept { role, .. } => {
-                let holder = match (reads.instance, consumer) {
-                    (Some(None), _) => Ok(None),
-                    (Some(Some(role)), Some(Ok(account))) => {
-                        Ok(Some(Box::new(self.holder(account, role).await)))
-                    }
-                    (_, Some(Err(problem))) => Err(problem.message.clone()),
-                    (_, _) => Err(
-                        "the instance role could not be read, see the condition ConsumerReady"
-                            .to_owned(),
-                    ),
-                };
-                Some(Caller::Role {
-                    arn: role.arn(),
-                    holder,
-                })
-            }
+        let kept_arn = match &grant.instance_role {
+            ConsumerRole::Kept { role, .. } => Some(role.arn()),
             ConsumerRole::NotManaged | ConsumerRole::NotRequested => None,
         };
-        let kept_arn = match &grant.instance_role {
-            ConsumerRole::Kept { role, .. } => role.arn(),
-            ConsumerRole::NotManaged | ConsumerRole::NotRequested => String::new(),
-        };
-        callers.extend(kept);
+        if let Some(arn) = &kept_arn {
+            callers.push(Caller::Role {
+                arn: arn.clone(),
+                holder: self.instance_role_reading(consumer, reads).await,
+            });
+        }
         match who {
             Identities::WholeAccount => callers.push(Caller::Many {
                 name: Arn::root(grant.partition.name(), id.as_str()),
@@ -242,7 +227,7 @@ impl Apply<'_> {
             }),
             Identities::Roles(arns) => {
                 let mut looked_at = 0;
-                for arn in arns.iter().filter(|arn| **arn != kept_arn) {
+                for arn in arns.iter().filter(|arn| Some(*arn) != kept_arn.as_ref()) {
                     if arn.contains('*') || looked_at == LOOKED_AT {
                         let why = format!(
                             "depends on the role of account {id} that asks: it needs {needed}"
@@ -266,6 +251,23 @@ impl Apply<'_> {
             callers.push(Caller::Lambda { service, functions });
         }
         callers
+    }
+
+    async fn instance_role_reading(
+        &self,
+        consumer: Option<&Session>,
+        reads: &Reads<'_>,
+    ) -> Result<Option<Box<Holder>>, String> {
+        match (reads.instance, consumer) {
+            (Some(None), _) => Ok(None),
+            (Some(Some(role)), Some(Ok(account))) => {
+                Ok(Some(Box::new(self.holder(account, role).await)))
+            }
+            (_, Some(Err(problem))) => Err(problem.message.clone()),
+            (_, _) => Err(
+                "the instance role could not be read, see the condition ConsumerReady".to_owned(),
+            ),
+        }
     }
 
     /// Reads a role that the grant names exactly.

@@ -63,34 +63,36 @@ impl<'a> Executor<'a> {
         })
     }
 
-    /// Carries out steps in order until one fails, and adds them to `changes`. `role` is the role
-    /// that the steps change, and is updated with each of them.
+    /// Carries out steps in order until one fails. Returns the changes before the failure, and what
+    /// was made. `role` is the role that the steps change, and is updated with each of them.
     pub async fn carry_out(
         self,
         account: &Account,
         owner: &Owner,
         steps: Vec<Step>,
         role: &mut Option<Role>,
-        changes: &mut Vec<Change>,
-    ) -> Result<Vec<Made>, Failed> {
+    ) -> (Vec<Change>, Result<Vec<Made>, Failed>) {
+        let mut changes = Vec::new();
         let mut made = Vec::new();
         for step in steps {
             let change = Change::of_step(&account.id, &step, role.as_ref());
             if let Some(context) = self.live() {
-                let permit = context.runtime.leadership.write_permit()?;
-                let applied = account.apply(step.clone(), permit).await;
-                let named = applied.map_err(|fault| failed(account, owner, &step, fault))?;
-                let identity = match &named {
-                    Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
-                    Some(Made::Profile { .. }) | None => None,
-                };
-                *role = step.apply_to(role.take(), identity);
-                made.extend(named);
-                tracing::info!(grant = %owner.grant, "{change}");
+                match write(context, account, owner, &step).await {
+                    Ok(named) => {
+                        let identity = match &named {
+                            Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
+                            Some(Made::Profile { .. }) | None => None,
+                        };
+                        *role = step.apply_to(role.take(), identity);
+                        made.extend(named);
+                        tracing::info!(grant = %owner.grant, "{change}");
+                    }
+                    Err(failed) => return (changes, Err(failed)),
+                }
             }
             changes.push(change);
         }
-        Ok(made)
+        (changes, Ok(made))
     }
 
     /// Returns the status of a part that was applied with these changes: in place, or pending in a
@@ -114,6 +116,17 @@ impl<'a> Executor<'a> {
             Self::DryRun => Some(changes.iter().map(ToString::to_string).collect()),
         }
     }
+}
+
+async fn write(
+    context: &Context,
+    account: &Account,
+    owner: &Owner,
+    step: &Step,
+) -> Result<Option<Made>, Failed> {
+    let permit = context.runtime.leadership.write_permit()?;
+    let applied = account.apply(step.clone(), permit).await;
+    applied.map_err(|fault| failed(account, owner, step, fault))
 }
 
 fn failed(account: &Account, owner: &Owner, step: &Step, fault: AwsError) -> Failed {

@@ -24,9 +24,11 @@ pub use self::executor::Executor;
 pub use self::probe::Probed;
 
 use self::access::Reads;
-use self::roles::InstanceStage;
+use self::removal::Removal;
+use self::repositories::RepositoriesStage;
+use self::roles::{InstanceStage, RegistryRoleStage};
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec};
+use crate::api::grant::{AccessStatus, Applied, CrossAccountRegistryGrantSpec as Spec};
 use crate::aws::Account;
 use crate::controller::context::{Cloud, Cluster};
 use crate::controller::recently_revoked::Revoked;
@@ -165,6 +167,15 @@ struct Sessions {
     consumer: Option<Session>,
 }
 
+/// Results of the stages of an apply.
+struct Stages {
+    instance: InstanceStage,
+    registry_role: RegistryRoleStage,
+    repositories: RepositoriesStage,
+    old_roles: Removal,
+    old_instances: Removal,
+}
+
 impl Apply<'_> {
     pub async fn run(self) -> Done {
         let desired = self
@@ -186,18 +197,40 @@ impl Apply<'_> {
         // holds none.
         drop(turn);
         let repositories = Box::pin(self.keep_repositories(&sessions.registry)).await;
-        let old_roles = Box::pin(self.remove_registry_roles(&sessions, registry_role.as_ref()));
-        let old_roles = old_roles.await;
-        let old_instances = Box::pin(self.remove_instances(&sessions, instance.as_ref()));
-        let old_instances = old_instances.await;
-
+        let old_roles =
+            Box::pin(self.remove_registry_roles(&sessions, registry_role.as_ref())).await;
+        let old_instances = Box::pin(self.remove_instances(&sessions, instance.as_ref())).await;
         let reads = Reads {
             instance: instance_stage.observed.as_ref(),
             registry_role: role_stage.observed.as_ref(),
             repositories: &repositories.reads,
         };
         let access = Box::pin(self.access(&sessions, &reads)).await;
+        let stages = Stages {
+            instance: instance_stage,
+            registry_role: role_stage,
+            repositories,
+            old_roles,
+            old_instances,
+        };
+        self.done(as_before, &sessions, stages, access)
+    }
 
+    /// Puts the results of the stages together.
+    fn done(
+        &self,
+        as_before: bool,
+        sessions: &Sessions,
+        stages: Stages,
+        access: Vec<AccessStatus>,
+    ) -> Done {
+        let Stages {
+            instance,
+            registry_role,
+            repositories,
+            old_roles,
+            old_instances,
+        } = stages;
         let abandons = self.request.abandons;
         let mut left_of_roles = reported(&old_roles.unrevoked, abandons);
         let mut left_of_instances = reported(&old_instances.unrevoked, abandons);
@@ -209,22 +242,22 @@ impl Apply<'_> {
             old_instances.unrevoked,
         ]
         .concat();
-        let after = self.claims_after(unrevoked, &sessions, &instance_stage.part);
+        let after = self.claims_after(unrevoked, sessions, &instance.part);
         let no_session = sessions.problems();
-        let mut log = instance_stage.log;
-        log.extend(role_stage.log);
+        let mut log = instance.log;
+        log.extend(registry_role.log);
         log.extend(repositories.log);
         log.extend(old_roles.log);
         log.extend(old_instances.log);
         let report = ApplyReport {
             accounts: accounts_part(&no_session),
             no_session,
-            role: role_stage.part.with(&mut left_of_roles),
-            consumer: instance_stage.part.with(&mut left_of_instances),
+            role: registry_role.part.with(&mut left_of_roles),
+            consumer: instance.part.with(&mut left_of_instances),
             repositories: repositories.part.with(&mut left_of_repositories),
             each_repository: repositories.each,
-            registry_status: role_stage.status,
-            consumer_status: instance_stage.status,
+            registry_status: registry_role.status,
+            consumer_status: instance.status,
             access,
             pending: self.executor.pending(&log.changes),
             claims: after.claims,
@@ -233,7 +266,7 @@ impl Apply<'_> {
             log,
             as_before,
             given_up: after.given_up,
-            again: role_stage.again,
+            again: registry_role.again,
             revoked: repositories.revoked,
         };
         Done { report, effects }

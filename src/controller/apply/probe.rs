@@ -14,6 +14,7 @@ use crate::grant::observed::{Instance, Role};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use futures::StreamExt;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// How many repositories of one grant are read at a time.
 const AT_A_TIME: usize = 4;
@@ -146,41 +147,20 @@ impl Apply<'_> {
             let Place::Repositories { region, pattern } = &place else {
                 continue;
             };
-            let prefix = match pattern {
+            match pattern {
                 RepositoryPattern::Name(name) => {
-                    named.push((
-                        RepositoryKey {
-                            account: account.id.clone(),
-                            region: region.clone(),
-                            name: name.clone(),
-                        },
-                        place,
-                    ));
-                    continue;
+                    let repository = RepositoryKey {
+                        account: account.id.clone(),
+                        region: region.clone(),
+                        name: name.clone(),
+                    };
+                    named.push((repository, place));
                 }
-                RepositoryPattern::Prefix(prefix) => prefix,
-            };
-            if !probed.listed.contains_key(region) {
-                match account.repositories(region).await {
-                    Ok(names) => drop(probed.listed.insert(region.clone(), names)),
-                    Err(fault) => {
-                        probed.note(place, Err(fault.into()));
-                        continue;
-                    }
+                RepositoryPattern::Prefix(prefix) => {
+                    let found = probe_prefix(account, probed, region, prefix).await;
+                    usable.extend(probed.note(place, found));
                 }
             }
-            let matches = probed
-                .listed
-                .get(region)
-                .is_some_and(|names| names.iter().any(|name| name.starts_with(prefix)));
-            usable.extend(probed.note(
-                place,
-                Ok(if matches {
-                    Found::Usable
-                } else {
-                    Found::Nothing
-                }),
-            ));
         }
         let found: Vec<_> = futures::stream::iter(named)
             .map(|(repository, place)| async move {
@@ -205,6 +185,25 @@ impl Apply<'_> {
             .find(|(place, _)| is_it(place))
             .map(|(_, problem)| problem.clone())
     }
+}
+
+/// Lists the repositories of a region, once, and returns whether any of them has this prefix.
+async fn probe_prefix(
+    account: &Account,
+    probed: &mut Probed,
+    region: &str,
+    prefix: &str,
+) -> Result<Found, Problem> {
+    let names = match probed.listed.entry(region.to_owned()) {
+        Entry::Occupied(listed) => listed.into_mut(),
+        Entry::Vacant(unlisted) => unlisted.insert(account.repositories(region).await?),
+    };
+    let matches = names.iter().any(|name| name.starts_with(prefix));
+    Ok(if matches {
+        Found::Usable
+    } else {
+        Found::Nothing
+    })
 }
 
 /// Reads the policy of one repository, unless another grant's read of it is recent enough.

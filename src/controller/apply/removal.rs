@@ -10,7 +10,7 @@ use crate::aws::rate_limit::{Priority, Work};
 use crate::grant::Problem;
 use crate::grant::claims::{Place, Unrevoked};
 use crate::grant::desired::{DesiredInstance, DesiredRole};
-use crate::grant::diff::{self, Sharers, Step};
+use crate::grant::diff::{self, Departure, Sharers, Step};
 use crate::grant::model::ConsumerRole;
 use crate::grant::observed::Instance;
 use crate::policy::Document;
@@ -95,9 +95,12 @@ impl Apply<'_> {
             };
             diff::without_registry_role(name, observed.as_ref(), &held_by, owner)
         };
-        self.executor
-            .carry_out(account, owner, steps, &mut observed, &mut log.changes)
-            .await?;
+        let carried_out = self
+            .executor
+            .carry_out(account, owner, steps, &mut observed);
+        let (changes, applied) = carried_out.await;
+        log.changes.extend(changes);
+        applied?;
         held.map_or(Ok(()), Err)
     }
 
@@ -165,16 +168,12 @@ impl Apply<'_> {
             self.without_instance(&removed)
         };
         let present = &mut removed.observed.role;
-        let applied = self
-            .executor
-            .carry_out(account, owner, steps, present, &mut log.changes)
-            .await;
+        let carried_out = self.executor.carry_out(account, owner, steps, present);
+        let (changes, applied) = carried_out.await;
+        log.changes.extend(changes);
         match applied {
-            Err(Failed {
-                problem,
-                refused: Some(trust),
-            }) if !stays => {
-                self.revoke_in_blocked_trust(account, removed, &trust, problem, log)
+            Err(failed) if failed.refused.is_some() && !stays => {
+                self.revoke_in_blocked_trust(account, removed, failed, log)
                     .await?;
             }
             Err(failed) => return Err(failed.into()),
@@ -201,9 +200,11 @@ impl Apply<'_> {
             removed.role,
             removed.profile,
             &removed.observed,
-            self.request.owner,
-            &removed.sharers,
-            on_delete,
+            &Departure {
+                owner: self.request.owner,
+                sharers: &removed.sharers,
+                on_delete,
+            },
         )
     }
 
@@ -214,14 +215,17 @@ impl Apply<'_> {
         &self,
         account: &Account,
         mut removed: RemovedInstance<'_>,
-        refused: &Document,
-        problem: Problem,
+        failed: Failed,
         log: &mut Log,
     ) -> Result<(), Problem> {
+        let Failed { problem, refused } = failed;
+        let Some(refused) = refused else {
+            return Err(problem);
+        };
         let owner = self.request.owner;
         let installation = &owner.installation;
         let role = removed.role;
-        let shown: BTreeSet<String> = dead_ids::shown(refused, installation)
+        let shown: BTreeSet<String> = dead_ids::shown(&refused, installation)
             .into_iter()
             .map(|dead| dead.id)
             .collect();
@@ -244,10 +248,10 @@ impl Apply<'_> {
             .iter()
             .any(|step| matches!(step, Step::UpdateTrust { .. }));
         let present = &mut removed.observed.role;
-        self.executor
-            .carry_out(account, owner, steps, present, &mut log.changes)
-            .await
-            .map_err(|failed| blocked(&failed.problem))?;
+        let carried_out = self.executor.carry_out(account, owner, steps, present);
+        let (changes, applied) = carried_out.await;
+        log.changes.extend(changes);
+        applied.map_err(|failed| blocked(&failed.problem))?;
         self.cloud.role_locks.forget_refusals(&account.id, role);
         if writes {
             let ids = proven.into_iter().collect::<Vec<_>>().join(", ");

@@ -73,6 +73,27 @@ impl RepositoriesStage {
         }
     }
 
+    /// Notes the previewed outcome of one repository.
+    fn note_outcome(
+        &mut self,
+        repository: RepositoryKey,
+        is_reached: bool,
+        outcome: Result<(), Problem>,
+    ) {
+        if is_reached {
+            let outcome = match outcome {
+                Ok(()) => RepositoryOutcome::granted(),
+                Err(problem) => RepositoryOutcome::failed(problem),
+            };
+            let place = (repository.region, repository.name);
+            self.each.insert(place, outcome);
+        } else if let Err(problem) = outcome
+            && problem.reason != Reason::Observing
+        {
+            self.left.push(problem);
+        }
+    }
+
     /// Completes the result of a stage, given the problems that concern no single repository.
     fn complete(&mut self, problems: &[Problem], is_wanted: bool) {
         self.part = match Problem::join(problems) {
@@ -289,18 +310,11 @@ impl Apply<'_> {
             (None, Some(_)) => Hypothesis::Stored,
             (None, None) => Hypothesis::Without(name),
         };
+        let (cluster, cloud) = (self.cluster, self.cloud);
         let previews: Vec<_> = futures::stream::iter(repositories)
             .map(|repository| async move {
-                let _turn = self.cloud.turn(repository.account.as_str()).await;
-                let preview = preview(
-                    self.cluster,
-                    self.cloud,
-                    account,
-                    &repository,
-                    name,
-                    hypothesis,
-                )
-                .await;
+                let _turn = cloud.turn(repository.account.as_str()).await;
+                let preview = preview(cluster, cloud, account, &repository, hypothesis).await;
                 (repository, preview)
             })
             .buffered(AT_A_TIME)
@@ -325,20 +339,7 @@ impl Apply<'_> {
                     Err(problem)
                 }
             };
-            match (reached, outcome) {
-                (Some(_), outcome) => {
-                    let outcome = match outcome {
-                        Ok(()) => RepositoryOutcome::granted(),
-                        Err(problem) => RepositoryOutcome::failed(problem),
-                    };
-                    let place = (repository.region, repository.name);
-                    stage.each.insert(place, outcome);
-                }
-                (None, Err(problem)) if problem.reason != Reason::Observing => {
-                    stage.left.push(problem);
-                }
-                (None, Ok(()) | Err(_)) => {}
-            }
+            stage.note_outcome(repository, reached.is_some(), outcome);
         }
         let unlisted: Vec<Problem> = failed.into_iter().map(|(_, problem)| problem).collect();
         stage.complete(&unlisted, true);
@@ -359,15 +360,16 @@ impl Apply<'_> {
             policy,
         }: PolicyPreview,
     ) -> Result<(), Problem> {
+        let name = &self.request.owner.grant;
         let is_pending = change.is_some();
         stage.log.changes.extend(change);
         if is_reached {
             let policy = policy.map(Arc::new);
             stage.reads.push((repository.clone(), Ok(policy)));
         }
-        if let Some(problem) = self.not_retained(repository, retained, None) {
+        if let Some(problem) = self.not_retained(repository, retained.contains(name), None) {
             Err(problem)
-        } else if left_out {
+        } else if left_out.contains(name) {
             Err(does_not_fit(repository, full_percent(characters)))
         } else if is_pending {
             let message = "its policy would be changed";

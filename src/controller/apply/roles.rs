@@ -132,11 +132,9 @@ impl Apply<'_> {
             role_id: present.as_ref().map(|role| role.id.clone()),
             instance_profile_arn: profile.map(|profile| profile.arn),
         };
-        let changes = &mut stage.log.changes;
-        let applied = self
-            .executor
-            .carry_out(account, owner, steps, &mut present, changes);
-        let applied = applied.await;
+        let carried_out = self.executor.carry_out(account, owner, steps, &mut present);
+        let (changes, applied) = carried_out.await;
+        stage.log.changes.extend(changes);
         stage.observed = Some(present);
         for made in applied? {
             match made {
@@ -208,11 +206,11 @@ impl Apply<'_> {
             role_id,
         };
         let ends_sessions = diff::ends_sessions(&steps);
-        let changes = &mut stage.log.changes;
-        let applied = self
+        let carried_out = self
             .executor
-            .carry_out(account, owner, steps, &mut observed, changes);
-        let applied = applied.await;
+            .carry_out(account, owner, steps, &mut observed);
+        let (changes, applied) = carried_out.await;
+        stage.log.changes.extend(changes);
         stage.again = next_end_of_sessions(account, observed.as_ref());
         stage.observed = Some(observed);
         for made in applied? {
@@ -265,11 +263,11 @@ impl Apply<'_> {
                 ),
             ));
         }
-        let changes = &mut stage.log.changes;
-        let applied = self
+        let carried_out = self
             .executor
-            .carry_out(account, owner, steps, &mut narrowed, changes);
-        let applied = applied.await;
+            .carry_out(account, owner, steps, &mut narrowed);
+        let (changes, applied) = carried_out.await;
+        stage.log.changes.extend(changes);
         stage.again = next_end_of_sessions(account, narrowed.as_ref());
         stage.observed = Some(narrowed);
         applied.map(drop).map_err(Problem::from)

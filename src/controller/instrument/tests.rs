@@ -5,6 +5,7 @@ use crate::aws::Aws;
 use crate::controller::context::{Cloud, Cluster, Runtime};
 use crate::controller::events;
 use crate::controller::leadership::Leadership;
+use crate::controller::requeue;
 use crate::controller::state::requests::Requests;
 use crate::controller::state::watch_caches;
 
@@ -97,8 +98,10 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         Arc::new(Leadership::none(timeout)),
         client,
         events,
-        Duration::from_secs(600),
-        crate::clock::Random::from_entropy(),
+        requeue::Pauses::new(
+            Duration::from_secs(600),
+            crate::clock::Random::from_entropy(),
+        ),
         futures::future::pending().boxed().shared(),
     );
     runtime.filled = filled;

@@ -31,33 +31,48 @@ pub enum ContentionAction {
 }
 
 impl Contest {
-    /// Decides on the statements that were found. `replaced_again`: a foreign statement that we
-    /// replaced before is there again. `pause` is the first of the growing pauses.
+    /// Decides on the statements that were found. `pause` is the first of the growing pauses.
     pub fn judge(
         &self,
         found: &Ours,
         wanted: &Ours,
-        replaced_again: bool,
         pause: Duration,
         now: Instant,
     ) -> ContentionAction {
         let Some(left) = &self.left else {
             return ContentionAction::Free;
         };
-        if (found == left || found == wanted) && !replaced_again {
+        if found == left || found == wanted {
             return ContentionAction::Free;
         }
         // Only a mere restoration can wait. A change of the contributions cannot, and access beyond
         // the contributions must be removed.
         let only_to_restore = left == wanted && found.are_all_in(wanted);
-        let too_soon = self
-            .last()
-            .is_some_and(|last| now.duration_since(last) < self.pause(pause));
-        if only_to_restore && self.put_back.len() >= PATIENCE && too_soon {
+        if only_to_restore && self.is_too_soon(pause, now) {
             ContentionAction::Wait
         } else {
             ContentionAction::PutBack
         }
+    }
+
+    /// Decides whether foreign statements are replaced that were replaced before and are there
+    /// again.
+    pub fn judge_replaced_again(&self, pause: Duration, now: Instant) -> ContentionAction {
+        if self.left.is_none() {
+            ContentionAction::Free
+        } else if self.is_too_soon(pause, now) {
+            ContentionAction::Wait
+        } else {
+            ContentionAction::PutBack
+        }
+    }
+
+    /// Returns whether we have restored so often, and so recently, that we wait for now.
+    fn is_too_soon(&self, pause: Duration, now: Instant) -> bool {
+        let within_pause = self
+            .last()
+            .is_some_and(|last| now.duration_since(last) < self.pause(pause));
+        self.put_back.len() >= PATIENCE && within_pause
     }
 
     /// Returns how long our statements must remain before we write again. It doubles each time that
@@ -132,7 +147,7 @@ mod tests {
         let (start, mut contest, mut written) = (Instant::now(), Contest::default(), Vec::new());
         for minute in 0..minutes {
             let now = start + Duration::from_secs(60) * minute;
-            let verdict = contest.judge(&ours(&[]), &ours(&["a"]), false, PAUSE, now);
+            let verdict = contest.judge(&ours(&[]), &ours(&["a"]), PAUSE, now);
             if verdict != ContentionAction::Wait {
                 contest.leave(ours(&["a"]), verdict, now);
                 written.push(minute);
@@ -154,15 +169,13 @@ mod tests {
         let mut told = Vec::new();
         for minute in 0..60 {
             let now = start + Duration::from_secs(60) * minute;
-            let verdict = contest.judge(&ours(&[]), &ours(&["a"]), false, PAUSE, now);
+            let verdict = contest.judge(&ours(&[]), &ours(&["a"]), PAUSE, now);
             if verdict != ContentionAction::Wait {
                 contest.leave(ours(&["a"]), verdict, now);
             }
             // A moment later, a sync finds our own statements.
             let soon = now + Duration::from_secs(2);
-            if contest.judge(&ours(&["a"]), &ours(&["a"]), false, PAUSE, soon)
-                == ContentionAction::Free
-            {
+            if contest.judge(&ours(&["a"]), &ours(&["a"]), PAUSE, soon) == ContentionAction::Free {
                 contest.leave(ours(&["a"]), ContentionAction::Free, soon);
             }
             told.push(contest.is_on(PAUSE, soon));
@@ -193,11 +206,11 @@ mod tests {
     fn what_is_newly_wanted_is_written_at_once() {
         let (contest, now) = contested();
         assert_eq!(
-            contest.judge(&ours(&[]), &ours(&["a"]), false, PAUSE, now),
+            contest.judge(&ours(&[]), &ours(&["a"]), PAUSE, now),
             ContentionAction::Wait
         );
         assert_eq!(
-            contest.judge(&ours(&[]), &ours(&["a", "b"]), false, PAUSE, now),
+            contest.judge(&ours(&[]), &ours(&["a", "b"]), PAUSE, now),
             ContentionAction::PutBack
         );
     }
@@ -206,7 +219,7 @@ mod tests {
     fn what_allows_more_than_is_wanted_is_taken_out_at_once() {
         let (contest, now) = contested();
         assert_eq!(
-            contest.judge(&ours(&["b"]), &ours(&["a"]), false, PAUSE, now),
+            contest.judge(&ours(&["b"]), &ours(&["a"]), PAUSE, now),
             ContentionAction::PutBack
         );
     }
@@ -225,7 +238,7 @@ mod tests {
     fn a_statement_that_comes_back_after_it_was_replaced_is_such_a_contest_too() {
         let (contest, now) = contested();
         assert_eq!(
-            contest.judge(&ours(&["a"]), &ours(&["a"]), true, PAUSE, now),
+            contest.judge_replaced_again(PAUSE, now),
             ContentionAction::Wait
         );
     }

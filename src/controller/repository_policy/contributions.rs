@@ -118,38 +118,66 @@ fn collect(
         if !grant.reaches(&repository.region, &repository.name) {
             continue;
         }
-        let role = cluster.claims_cache.role_is_ours(&resource);
-        let mut contributions = grant.contributions(&repository.region, role == Some(true));
-        // Until the role is first read after a start, its state is not known. Without a record,
-        // nothing of the grant is written.
-        let mut if_there = grant.contributions(&repository.region, role != Some(false));
-        if cluster.claims_cache.has_no_claims(&resource) {
-            contributions.clear();
+        let is_kept = stays_as.is_none() && (waits || is_lost.contains(&id));
+        let mut contribution = GrantContribution {
+            id,
+            contributions: Vec::new(),
+            replaces,
+            stays_as,
+            if_there: Vec::new(),
+        };
+        contribute(cluster, &resource, &grant, repository, &mut contribution);
+        if is_kept {
+            keep_what_is_there(&mut contribution);
         }
-        if stays_as.is_none() && (waits || is_lost.contains(&id)) {
-            // Nothing is added for the grant, and its access that is there stays.
-            contributions.clear();
-            if_there = if_there.iter().flat_map(Contribution::each).collect();
-        }
-        if_there.retain(|asked| !contributions.contains(asked));
-        // A retained grant is included even where it has no access, so that it is reported as
-        // retained.
-        if !contributions.is_empty() || !if_there.is_empty() || stays_as.is_some() {
-            let replaces = if contributions.is_empty() {
-                BTreeSet::new()
-            } else {
-                replaces
-            };
-            wanted.push(GrantContribution {
-                id,
-                contributions,
-                replaces,
-                stays_as,
-                if_there,
-            });
-        }
+        wanted.extend(completed(contribution));
     }
     Ok(wanted)
+}
+
+/// Adds the access that a grant contributes to a repository policy.
+fn contribute(
+    cluster: &Cluster,
+    resource: &CrossAccountRegistryGrant,
+    grant: &Grant,
+    repository: &RepositoryKey,
+    contribution: &mut GrantContribution<GrantName>,
+) {
+    let region = &repository.region;
+    let role = cluster.claims_cache.role_is_ours(resource);
+    // Until the role is first read after a start, its state is not known. Without a record, nothing
+    // of the grant is written.
+    contribution.if_there = grant.contributions(region, role != Some(false));
+    if !cluster.claims_cache.has_no_claims(resource) {
+        contribution.contributions = grant.contributions(region, role == Some(true));
+    }
+}
+
+/// Adds nothing for the grant, and keeps its access that is there.
+fn keep_what_is_there(contribution: &mut GrantContribution<GrantName>) {
+    contribution.contributions.clear();
+    let if_there = contribution.if_there.iter().flat_map(Contribution::each);
+    contribution.if_there = if_there.collect();
+}
+
+/// Returns a contribution whose parts do not overlap. `None`: there is nothing in it. A retained
+/// grant is included even where it has no access, so that it is reported as retained.
+fn completed(
+    mut contribution: GrantContribution<GrantName>,
+) -> Option<GrantContribution<GrantName>> {
+    let GrantContribution {
+        id: _,
+        contributions,
+        replaces,
+        stays_as,
+        if_there,
+    } = &mut contribution;
+    if_there.retain(|asked| !contributions.contains(asked));
+    if contributions.is_empty() {
+        replaces.clear();
+    }
+    let has_any = !contributions.is_empty() || !if_there.is_empty() || stays_as.is_some();
+    has_any.then_some(contribution)
 }
 
 /// Returns the access of unknown grants in a repository policy, if there may be any: everything

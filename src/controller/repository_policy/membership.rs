@@ -49,28 +49,32 @@ pub struct Standings {
     pub policy: Option<Arc<Document>>,
 }
 
+/// End of a sync.
+pub struct SyncEnd<'a> {
+    pub installation: &'a Installation,
+    pub repository: &'a RepositoryKey,
+    pub search: &'a Search<AwsError>,
+    pub grants: &'a [GrantContribution<GrantName>],
+    pub plan: Plan<GrantName>,
+    /// The current policy.
+    pub policy: Option<Document>,
+    /// Whether the plan was not carried out, because somebody else keeps undoing it.
+    pub waits: bool,
+}
+
 impl Standings {
     /// Computes the state from the plan that the sync ended with, from the search, and from the
-    /// current policy. `waits`: the plan was not carried out, because somebody else keeps undoing
-    /// it.
-    pub fn of(
-        installation: &Installation,
-        repository: &RepositoryKey,
-        search: &Search<AwsError>,
-        grants: &[GrantContribution<GrantName>],
-        plan: Plan<GrantName>,
-        policy: Option<Document>,
-        waits: bool,
-    ) -> Self {
-        if let Some(By::Members(likely)) = search.blocked().map(|blocked| &blocked.by) {
-            let RepositoryKey {
-                account,
-                region,
-                name,
-            } = repository;
-            tracing::warn!(%account, region, repository = name, ?likely, "AWS refuses this repository's policy because of several of the principals that have access, probably among these");
-        }
-        let complete = search.refused().is_empty() && search.blocked().is_none() && !waits;
+    /// current policy.
+    pub fn of(end: SyncEnd<'_>) -> Self {
+        end.log_likely_principals();
+        let complete = end.is_complete();
+        let policy = end.policy.as_ref();
+        let grants = asked(policy, end.grants, end.installation);
+        let granted = end.granted(&grants);
+        let refused = end.refused(&grants, &granted);
+        let is_left = !complete && !unasked(policy, &grants, end.installation).is_empty();
+        let unrevoked = is_left.then(|| end.unrevoked());
+        let carried_out = !end.waits && end.search.blocked().is_none();
         let Plan {
             left_out,
             retained,
@@ -78,83 +82,112 @@ impl Standings {
             found_characters,
             kept,
             ..
-        } = &plan;
-        let grants = asked(policy.as_ref(), grants, installation);
-        let known: Vec<&GrantContribution<GrantName>> = grants
-            .iter()
-            .filter(|grant| !grant.contributions.is_empty())
-            .collect();
-        // A plan that was carried out shows which grants are in the policy. Otherwise the policy
-        // itself does.
-        let in_policy = Allowed::by(policy.iter().flat_map(|policy| &policy.statements));
-        let is_in = |grant: &&&GrantContribution<GrantName>| {
-            complete
-                || grant
-                    .contributions
-                    .iter()
-                    .all(|contribution| in_policy.all_of(contribution))
-        };
-        let is_granted =
-            |grant: &&&GrantContribution<GrantName>| !left_out.contains(&grant.id) && is_in(grant);
-        let granted: BTreeSet<GrantName> = known
-            .iter()
-            .filter(is_granted)
-            .map(|grant| grant.id.clone())
-            .collect();
-        let mut refused = BTreeMap::new();
-        for grant in known.iter().filter(|grant| !granted.contains(&grant.id)) {
-            let principals = grant
-                .contributions
-                .iter()
-                .flat_map(|contribution| contribution.callers.principals());
-            let by_principal = principals.into_iter().find_map(|name| {
-                search
-                    .refused()
-                    .get_key_value(name.as_str())
-                    .map(|(name, fault)| (*name, (*fault).clone()))
-            });
-            let problem = match (by_principal, search.blocked()) {
-                (Some((principal, fault)), _) => {
-                    Some(refused_principal(repository, principal, &fault))
-                }
-                (None, Some(blocked)) if !left_out.contains(&grant.id) => {
-                    Some(cannot_be_written(repository, &plan, blocked))
-                }
-                (None, _) => None,
-            };
-            refused.extend(problem.map(|problem| (grant.id.clone(), problem)));
-        }
-        let is_left = !complete && !unasked(policy.as_ref(), &grants, installation).is_empty();
-        let unrevoked = is_left.then(|| match search.blocked() {
-            Some(blocked) => cannot_be_written(repository, &plan, blocked),
-            None => Problem::new(
-                Reason::Settling,
-                format!("the policy of {repository} still has access that no grant asks for; it is tried again"),
-            ),
-        });
-        let carried_out = !waits && search.blocked().is_none();
+        } = end.plan;
         Self {
             granted,
-            left_out: left_out.clone(),
+            left_out,
             retained: if carried_out {
-                retained.clone()
+                retained
             } else {
                 BTreeSet::new()
             },
             characters: if carried_out {
-                *characters
+                characters
             } else {
-                *found_characters
+                found_characters
             },
             replaced: BTreeSet::new(),
-            kept: kept.clone(),
+            kept,
             refused,
             unrevoked,
             notices: Vec::new(),
             contested: None,
             put_back: false,
             changed: None,
-            policy: policy.map(Arc::new),
+            policy: end.policy.map(Arc::new),
+        }
+    }
+}
+
+impl SyncEnd<'_> {
+    /// Returns whether the plan was carried out as a whole.
+    fn is_complete(&self) -> bool {
+        self.search.refused().is_empty() && self.search.blocked().is_none() && !self.waits
+    }
+
+    fn log_likely_principals(&self) {
+        if let Some(By::Members(likely)) = self.search.blocked().map(|blocked| &blocked.by) {
+            let RepositoryKey {
+                account,
+                region,
+                name,
+            } = self.repository;
+            tracing::warn!(%account, region, repository = name, ?likely, "AWS refuses this repository's policy because of several of the principals that have access, probably among these");
+        }
+    }
+
+    /// Returns the grants that are in the policy. A plan that was carried out shows it. Otherwise
+    /// the policy itself does.
+    fn granted(&self, grants: &[GrantContribution<GrantName>]) -> BTreeSet<GrantName> {
+        let complete = self.is_complete();
+        let in_policy = Allowed::by(self.policy.iter().flat_map(|policy| &policy.statements));
+        grants
+            .iter()
+            .filter(|grant| !grant.contributions.is_empty())
+            .filter(|grant| !self.plan.left_out.contains(&grant.id))
+            .filter(|grant| {
+                complete
+                    || grant
+                        .contributions
+                        .iter()
+                        .all(|contribution| in_policy.all_of(contribution))
+            })
+            .map(|grant| grant.id.clone())
+            .collect()
+    }
+
+    /// Returns the grants that could not be added, with the reason.
+    fn refused(
+        &self,
+        grants: &[GrantContribution<GrantName>],
+        granted: &BTreeSet<GrantName>,
+    ) -> BTreeMap<GrantName, Problem> {
+        grants
+            .iter()
+            .filter(|grant| !grant.contributions.is_empty() && !granted.contains(&grant.id))
+            .filter_map(|grant| Some((grant.id.clone(), self.refusal(grant)?)))
+            .collect()
+    }
+
+    fn refusal(&self, grant: &GrantContribution<GrantName>) -> Option<Problem> {
+        let refused = self.search.refused();
+        let by_principal = grant
+            .contributions
+            .iter()
+            .flat_map(|contribution| contribution.callers.principals())
+            .find_map(|name| refused.get_key_value(name.as_str()));
+        match (by_principal, self.search.blocked()) {
+            (Some((principal, fault)), _) => {
+                Some(refused_principal(self.repository, principal, fault))
+            }
+            (None, Some(blocked)) if !self.plan.left_out.contains(&grant.id) => {
+                Some(cannot_be_written(self.repository, &self.plan, blocked))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// Reports access that is left although no grant asks for it.
+    fn unrevoked(&self) -> Problem {
+        let repository = self.repository;
+        match self.search.blocked() {
+            Some(blocked) => cannot_be_written(repository, &self.plan, blocked),
+            None => Problem::new(
+                Reason::Settling,
+                format!(
+                    "the policy of {repository} still has access that no grant asks for; it is tried again"
+                ),
+            ),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::change::Change as Planned;
 use crate::grant::{GrantName, Problem};
 use crate::policy::Document;
+use std::collections::BTreeSet;
 
 /// Returns the change that a sync of the repository policy would make, under a hypothesis about
 /// this grant, together with the current policy. Nothing is written, and no other work waits for
@@ -18,7 +19,6 @@ pub async fn preview(
     cloud: &Cloud,
     account: &Account,
     repository: &RepositoryKey,
-    grant: &GrantName,
     hypothesis: Hypothesis<'_>,
 ) -> Result<Option<PolicyPreview>, Problem> {
     let current = match account
@@ -40,11 +40,10 @@ pub async fn preview(
         current.as_deref(),
         &wanted,
     )?;
-    let left_out = plan.left_out.contains(grant);
     Ok(Some(PolicyPreview {
         change: changes(repository, &plan),
-        left_out,
-        retained: plan.retained.contains(grant),
+        left_out: plan.left_out,
+        retained: plan.retained,
         characters: plan.characters,
         policy: plan.current,
     }))
@@ -53,10 +52,10 @@ pub async fn preview(
 /// Preview of a repository policy.
 pub struct PolicyPreview {
     pub change: Option<Planned>,
-    /// Whether the grant would not fit.
-    pub left_out: bool,
-    /// Whether the grant's access is retained.
-    pub retained: bool,
+    /// The grants that would not fit.
+    pub left_out: BTreeSet<GrantName>,
+    /// The grants whose access is retained.
+    pub retained: BTreeSet<GrantName>,
     pub characters: usize,
     /// The current policy.
     pub policy: Option<Document>,

@@ -10,7 +10,7 @@ use crate::controller::Context;
 use crate::controller::repository_policy::contention::{ContentionAction, Contest};
 use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::evidence;
-use crate::controller::repository_policy::membership::{self, Standings};
+use crate::controller::repository_policy::membership::{self, Standings, SyncEnd};
 use crate::controller::repository_policy::types::{
     Freshness, RepositoryKey, SyncOutcome, SyncResult,
 };
@@ -292,13 +292,12 @@ impl Pass<'_> {
             .intersection(&self.memory.replaced)
             .cloned()
             .collect();
-        let none = Ours::default();
+        if self.again.is_empty() {
+            return Ok(ContentionAction::Free);
+        }
         let pause = self.context.runtime.resync_interval;
-        let is_undone = !self.again.is_empty();
-        let action = self
-            .memory
-            .replacing
-            .judge(&none, &none, is_undone, pause, Instant::now());
+        let contest = &self.memory.replacing;
+        let action = contest.judge_replaced_again(pause, Instant::now());
         if action == ContentionAction::Wait {
             for grant in &mut self.grants {
                 grant.replaces.retain(|sid| !self.again.contains(sid));
@@ -316,7 +315,7 @@ impl Pass<'_> {
         second_writer::look_at_policy(self.context, self.repository, plan.current.as_ref());
         let pause = self.context.runtime.resync_interval;
         let contest = &mut self.memory.contest;
-        let action = contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
+        let action = contest.judge(&plan.found, &plan.wanted, pause, Instant::now());
         self.begun = Some(Begun {
             before: plan.current.clone(),
             action,
@@ -417,15 +416,15 @@ impl Pass<'_> {
             requests.update_account(&repository.account);
         }
         let contested = is_contested.then(|| membership::contested(repository, &plan));
-        let mut standings = Standings::of(
-            &context.cluster.installation,
+        let mut standings = Standings::of(SyncEnd {
+            installation: &context.cluster.installation,
             repository,
-            &memory.search,
-            &grants,
+            search: &memory.search,
+            grants: &grants,
             plan,
             policy,
             waits,
-        );
+        });
         if replacing == ContentionAction::Wait {
             let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
             let kept = again.into_iter().map(|sid| (sid, why.to_owned()));

@@ -163,20 +163,18 @@ pub fn without_instance(
     name: &str,
     profile: Option<&str>,
     observed: &Instance,
-    owner: &Owner,
-    sharers: &Sharers,
-    on_delete: OnDelete,
+    departure: &Departure<'_>,
 ) -> (Vec<Step>, Option<Problem>) {
     let Instance {
         role,
         profile: observed_profile,
         held_by,
     } = observed;
-    let departure = Departure {
+    let Departure {
         owner,
         sharers,
-        on_delete,
-    };
+        on_delete: _,
+    } = *departure;
     let profile = profile
         .and_then(|name| Some((name, observed_profile.as_ref()?)))
         .filter(|(_, found)| departure.is_ours(&found.tags));
@@ -216,10 +214,13 @@ pub fn without_instance(
 }
 
 /// Grant that no longer manages an instance role.
-struct Departure<'a> {
-    owner: &'a Owner,
-    sharers: &'a Sharers,
-    on_delete: OnDelete,
+pub struct Departure<'a> {
+    /// The grant.
+    pub owner: &'a Owner,
+    /// The other grants that claim the role.
+    pub sharers: &'a Sharers,
+    /// What the grant asked for.
+    pub on_delete: OnDelete,
 }
 
 impl<'a> Departure<'a> {

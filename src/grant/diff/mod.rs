@@ -9,7 +9,7 @@ mod instance;
 mod registry;
 mod step;
 
-pub use instance::{Sharers, instance, retain_instance_role, without_instance};
+pub use instance::{Departure, Sharers, instance, retain_instance_role, without_instance};
 pub use registry::{
     ENDED_SESSIONS, ends_sessions, ends_sessions_again_in, registry_role, retain_registry_role,
     without_registry_role,

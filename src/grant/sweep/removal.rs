@@ -2,7 +2,9 @@
 //! too, stay as they are.
 
 use crate::api::grant::{ManagedPolicy, OnDelete};
-use crate::grant::diff::{ENDED_SESSIONS, Sharers, Step, without_instance, without_registry_role};
+use crate::grant::diff::{
+    Departure, ENDED_SESSIONS, Sharers, Step, without_instance, without_registry_role,
+};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::grant::ownership::Owner;
 use crate::text::list_some;
@@ -149,9 +151,11 @@ fn instance(
         role_name,
         profile_name,
         &observed,
-        owner,
-        &nobody,
-        OnDelete::DeleteRole,
+        &Departure {
+            owner,
+            sharers: &nobody,
+            on_delete: OnDelete::DeleteRole,
+        },
     );
     if let Some(problem) = left {
         return Err(problem.message);

@@ -8,7 +8,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::OnDelete;
 use crate::grant::Problem;
 use crate::grant::desired::DesiredInstance;
-use crate::grant::diff::{Sharers, Step, instance, without_instance};
+use crate::grant::diff::{Departure, Sharers, Step, instance, without_instance};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::policy::{Document, Statement};
 use proptest::option;
@@ -42,9 +42,11 @@ fn removed(observed: &Instance) -> (Vec<Step>, Option<Problem>) {
         ROLE,
         Some(PROFILE),
         observed,
-        &owner(),
-        &Sharers::default(),
-        OnDelete::DeleteRole,
+        &Departure {
+            owner: &owner(),
+            sharers: &Sharers::default(),
+            on_delete: OnDelete::DeleteRole,
+        },
     )
 }
 

@@ -11,7 +11,8 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{Management, OnDelete};
 use crate::grant::desired::DesiredInstance;
 use crate::grant::diff::{
-    Sharers, Step, instance, refused_trust, registry_role, retain_instance_role, without_instance,
+    Departure, Sharers, Step, instance, refused_trust, registry_role, retain_instance_role,
+    without_instance,
 };
 use crate::grant::observed::{Instance, Role};
 use crate::grant::ownership::Owner;
@@ -65,8 +66,19 @@ fn others_of(owner: &Owner, all: &[Owner]) -> Sharers {
 
 fn steps(does: Does, owner: &Owner, all: &[Owner], observed: &Instance) -> Vec<Step> {
     let sharers = others_of(owner, all);
-    let without =
-        |on_delete| without_instance(ROLE, Some(ROLE), observed, owner, &sharers, on_delete).0;
+    let without = |on_delete| {
+        without_instance(
+            ROLE,
+            Some(ROLE),
+            observed,
+            &Departure {
+                owner,
+                sharers: &sharers,
+                on_delete,
+            },
+        )
+        .0
+    };
     match does {
         Does::Keep => instance(
             &desired_by(owner, Management::Create),
@@ -227,9 +239,11 @@ fn refused_trust_policy_does_not_keep_the_inline_policy(
         ROLE,
         Some(ROLE),
         &observed,
-        &owner(),
-        &Sharers::default(),
-        on_delete,
+        &Departure {
+            owner: &owner(),
+            sharers: &Sharers::default(),
+            on_delete,
+        },
     );
     iam.apply(until_the_trust_policy(&off));
     assert!(!iam.roles[ROLE].inline.contains_key(&owner().policy_name()));
@@ -294,9 +308,11 @@ fn revocation_completes_once_the_dead_principal_is_proven() {
         ROLE,
         None,
         &observed,
-        &owner(),
-        &Sharers::default(),
-        OnDelete::DeleteRole,
+        &Departure {
+            owner: &owner(),
+            sharers: &Sharers::default(),
+            on_delete: OnDelete::DeleteRole,
+        },
     );
     assert_eq!(left, None);
     iam.apply(&off);
@@ -318,9 +334,11 @@ fn empty_trust_policy_is_never_written() {
         ROLE,
         None,
         &observed,
-        &owner(),
-        &Sharers::default(),
-        OnDelete::DeleteRole,
+        &Departure {
+            owner: &owner(),
+            sharers: &Sharers::default(),
+            on_delete: OnDelete::DeleteRole,
+        },
     );
     assert_eq!((off.len(), left), (1, None), "{off:?}");
     assert!(matches!(off[0], Step::DeleteInlinePolicy { .. }));
@@ -335,9 +353,11 @@ fn role_used_only_by_dead_principals_and_us_is_deleted() {
         ROLE,
         Some(ROLE),
         &observed,
-        &owner(),
-        &Sharers::default(),
-        OnDelete::DeleteRole,
+        &Departure {
+            owner: &owner(),
+            sharers: &Sharers::default(),
+            on_delete: OnDelete::DeleteRole,
+        },
     );
     assert_eq!(left, None);
     iam.apply(&off);

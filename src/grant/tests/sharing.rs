@@ -9,7 +9,9 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{CrossAccountRegistryGrantSpec as Spec, Management, OnDelete};
 use crate::grant::Problem;
 use crate::grant::desired::DesiredInstance;
-use crate::grant::diff::{Sharers, Step, instance, retain_instance_role, without_instance};
+use crate::grant::diff::{
+    Departure, Sharers, Step, instance, retain_instance_role, without_instance,
+};
 use crate::grant::observed::Role;
 use crate::grant::ownership::{Owner, TAG_ALLOW_EXTEND};
 use crate::policy::{Document, Statement};
@@ -91,9 +93,11 @@ impl Life {
             ROLE,
             Some(ROLE),
             &observed,
-            owner,
-            &sharers,
-            OnDelete::DeleteRole,
+            &Departure {
+                owner,
+                sharers: &sharers,
+                on_delete: OnDelete::DeleteRole,
+            },
         );
         assert_eq!(held, None);
         self.iam.apply(&steps);
@@ -226,8 +230,16 @@ fn extended_role_gets_one_policy_that_is_removed_entirely(#[case] consent: &str)
 
 fn take_off(iam: &mut Iam) -> String {
     let (observed, none) = (iam.instance(ROLE, ""), Sharers::default());
-    let (steps, left) =
-        without_instance(ROLE, None, &observed, &owner(), &none, OnDelete::DeleteRole);
+    let (steps, left) = without_instance(
+        ROLE,
+        None,
+        &observed,
+        &Departure {
+            owner: &owner(),
+            sharers: &none,
+            on_delete: OnDelete::DeleteRole,
+        },
+    );
     assert_eq!(left, None);
     iam.apply(&steps);
     words(&steps)
@@ -319,9 +331,11 @@ fn role_with_withdrawn_consent_can_be_released() {
         ROLE,
         None,
         &observed,
-        &owner(),
-        &Sharers::default(),
-        OnDelete::DeleteRole,
+        &Departure {
+            owner: &owner(),
+            sharers: &Sharers::default(),
+            on_delete: OnDelete::DeleteRole,
+        },
     );
     assert_eq!(words(&steps), "delete policy OURS of role miq-instance");
 }
@@ -341,9 +355,11 @@ fn role_with_remove_access_stays_in_its_profile_unowned() {
         ROLE,
         Some(ROLE),
         &observed,
-        &owner(),
-        &none,
-        OnDelete::RemoveAccess,
+        &Departure {
+            owner: &owner(),
+            sharers: &none,
+            on_delete: OnDelete::RemoveAccess,
+        },
     );
     iam.apply(&steps);
     let after = iam.instance(ROLE, ROLE);
@@ -366,9 +382,11 @@ fn role_with_remove_access_stays_in_its_profile_unowned() {
         ROLE,
         Some(ROLE),
         &after,
-        &owner(),
-        &none,
-        OnDelete::RemoveAccess,
+        &Departure {
+            owner: &owner(),
+            sharers: &none,
+            on_delete: OnDelete::RemoveAccess,
+        },
     );
     assert_eq!(again, (Vec::new(), None));
 }
@@ -450,9 +468,11 @@ fn role_in_a_foreign_profile_loses_access_naming_the_profile() {
         ROLE,
         Some(ROLE),
         &observed,
-        &owner(),
-        &none,
-        OnDelete::DeleteRole,
+        &Departure {
+            owner: &owner(),
+            sharers: &none,
+            on_delete: OnDelete::DeleteRole,
+        },
     );
     iam.apply(&steps);
     let held = held.unwrap();

@@ -194,26 +194,32 @@ impl ApiServer {
         .await
     }
 
-    /// Changes the status of an object by a JSON merge patch; in a dry run, nothing is stored.
+    /// Changes the status of an object by a JSON merge patch.
     pub(crate) async fn merge_status(
         &self,
         namespace: &str,
         kind: &Kind,
         name: &str,
         patch: Value,
-        dry_run: bool,
     ) -> Result<()> {
-        let (api, name) = (self.api(namespace, kind).await?, name.to_owned());
+        let api = self.api(namespace, kind).await?;
+        patch_status(api, name.to_owned(), patch, PatchParams::default()).await
+    }
+
+    /// Has the API server check a merge patch of a status. Nothing is stored.
+    pub(crate) async fn check_status(
+        &self,
+        namespace: &str,
+        kind: &Kind,
+        name: &str,
+        patch: Value,
+    ) -> Result<()> {
+        let api = self.api(namespace, kind).await?;
         let parameters = PatchParams {
-            dry_run,
+            dry_run: true,
             ..PatchParams::default()
         };
-        run(async move {
-            api.patch_status(&name, &parameters, &Patch::Merge(patch))
-                .await?;
-            Ok(())
-        })
-        .await
+        patch_status(api, name.to_owned(), patch, parameters).await
     }
 
     /// Has the API server check whether it would create the object. Nothing is stored.
@@ -360,6 +366,20 @@ async fn apply(api: &Api<DynamicObject>, name: &str, object: Value) -> Result<()
 }
 
 /// Creates an object, and refuses unknown fields.
+async fn patch_status(
+    api: Api<DynamicObject>,
+    name: String,
+    patch: Value,
+    parameters: PatchParams,
+) -> Result<()> {
+    run(async move {
+        api.patch_status(&name, &parameters, &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
 async fn create(api: &Api<DynamicObject>, object: &Value, dry_run: bool) -> Result<()> {
     let create = kube::core::Request::new(api.resource_url());
     let parameters = PostParams {

@@ -195,7 +195,7 @@ impl Cluster {
     pub async fn merge_status(&self, namespace: &str, object: &str, patch: Value) -> Result<()> {
         let (kind, name) = known(object)?;
         self.api_server
-            .merge_status(namespace, &kind, name, patch, false)
+            .merge_status(namespace, &kind, name, patch)
             .await
             .with_context(|| format!("{namespace}/{object}"))
     }
@@ -214,7 +214,7 @@ impl Cluster {
         let (kind, name) = known(object)?;
         refusal(
             self.api_server
-                .merge_status(namespace, &kind, name, patch, true)
+                .check_status(namespace, &kind, name, patch)
                 .await,
         )
     }
