@@ -142,50 +142,14 @@ async fn reconcile_account(
         return Ok(Action::await_change());
     };
     let session = context.cloud.aws.account(&id, &account.spec, None).await;
-    let connected = session.as_ref().ok().cloned();
-    let (caller_arn, told) = match session {
-        Ok(session) => {
-            let arn = session.caller_arn.clone();
-            let message = format!("the operator works in account {id} as {arn}");
-            (Some(arn), Ok(message))
-        }
-        Err(problem) => (None, Err(problem)),
-    };
-    let now = Time(context.cluster.clock.now());
-    let status = AWSAccountStatus {
-        observed_generation: account.meta().generation,
-        conditions: vec![ready(&account, &told, &now)],
-        warnings: warnings::of_account(&id, &account.spec),
-        caller_arn,
-        sweep: None,
-        recently_revoked: Vec::new(),
-        second_writer: None,
-        contested_policies: Vec::new(),
-        grants: Some(count(&context.cluster.grants, &name)),
-        last_error: last_error(&account, &told, &now),
-    };
-    // Excludes the parts of other field managers.
-    let of_others = |before| AWSAccountStatus {
-        sweep: None,
-        recently_revoked: Vec::new(),
-        second_writer: None,
-        contested_policies: Vec::new(),
-        ..before
-    };
-    if account.status.clone().map(of_others).as_ref() != Some(&status) {
-        let (leadership, api) = (
-            &context.runtime.leadership,
-            Api::all(context.runtime.client.clone()),
-        );
-        patch::status(patch::permitted(leadership)?, api, &*account, &status).await?;
-    }
+    write_own_status(&context, &id, &account, &session).await?;
     tell_of_another_writer(&context, &id, &account).await?;
     tell_of_contested_policies(&context, &id, &account).await?;
-    if let Some(session) = connected {
-        read_ahead(&context, &session, &account).await;
+    if let Ok(session) = &session {
+        read_ahead(&context, session, &account).await;
     }
     let key = account.uid().unwrap_or(name);
-    Ok(Action::requeue(match told {
+    Ok(Action::requeue(match session {
         Ok(_) => {
             context.runtime.backoff.reset(&key);
             context.runtime.pauses.after_success()
@@ -201,6 +165,50 @@ async fn reconcile_account(
             )
         }
     }))
+}
+
+/// Writes the status, except for the parts of other field managers, if it changed.
+async fn write_own_status(
+    context: &Context,
+    id: &AccountId,
+    account: &AWSAccount,
+    session: &Result<Arc<Account>, Problem>,
+) -> Result<(), kube::Error> {
+    let caller_arn = session.as_ref().ok().map(|s| s.caller_arn.clone());
+    let told = match session {
+        Ok(session) => {
+            let arn = &session.caller_arn;
+            Ok(format!("the operator works in account {id} as {arn}"))
+        }
+        Err(problem) => Err(problem.clone()),
+    };
+    let now = Time(context.cluster.clock.now());
+    let status = AWSAccountStatus {
+        observed_generation: account.meta().generation,
+        conditions: vec![ready(account, &told, &now)],
+        warnings: warnings::of_account(id, &account.spec),
+        caller_arn,
+        sweep: None,
+        recently_revoked: Vec::new(),
+        second_writer: None,
+        contested_policies: Vec::new(),
+        grants: Some(count(&context.cluster.grants, &account.name_any())),
+        last_error: last_error(account, &told, &now),
+    };
+    // Excludes the parts of other field managers.
+    let of_others = |before| AWSAccountStatus {
+        sweep: None,
+        recently_revoked: Vec::new(),
+        second_writer: None,
+        contested_policies: Vec::new(),
+        ..before
+    };
+    if account.status.clone().map(of_others).as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let permit = patch::permitted(&context.runtime.leadership)?;
+    let api = Api::all(context.runtime.client.clone());
+    patch::status(permit, api, account, &status).await
 }
 
 /// Records a second writer, or removes the record where an admin declares that there is none any

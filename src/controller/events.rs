@@ -67,39 +67,21 @@ impl Events {
 
     /// Reports that the grant is in place.
     pub async fn granted(&self, about: &ObjectReference, summary: &str) {
-        self.publish(
-            about,
-            EventType::Normal,
-            Reason::Granted.to_string(),
-            "Reconcile",
-            summary,
-        )
-        .await;
+        self.publish_normal(about, Reason::Granted.to_string(), "Reconcile", summary)
+            .await;
     }
 
     /// Reports a problem that is new, or other than before.
     pub async fn problem(&self, about: &ObjectReference, reason: Reason, message: &str) {
-        self.publish(
-            about,
-            EventType::Warning,
-            reason.to_string(),
-            "Reconcile",
-            message,
-        )
-        .await;
+        self.publish_warning(about, reason.to_string(), "Reconcile", message)
+            .await;
     }
 
     /// Reports changes in AWS that were made for the grant.
     pub async fn changed(&self, about: &ObjectReference, changes: &[Change]) {
         let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        self.publish(
-            about,
-            EventType::Normal,
-            "Changed".into(),
-            "Reconcile",
-            &changes.join("; "),
-        )
-        .await;
+        self.publish_normal(about, "Changed".into(), "Reconcile", &changes.join("; "))
+            .await;
     }
 
     /// Reports that somebody changed resources of the grant, and that the operator reverted it.
@@ -108,48 +90,29 @@ impl Events {
             "changed by someone else, and put back: {}",
             put_back.join("; ")
         );
-        self.publish(
-            about,
-            EventType::Warning,
-            "DriftCorrected".into(),
-            "Correct",
-            &note,
-        )
-        .await;
+        self.publish_warning(about, "DriftCorrected".into(), "Correct", &note)
+            .await;
     }
 
     /// Reports a write to a policy that people should know about.
     pub async fn notices(&self, about: &ObjectReference, notices: &[String]) {
         for notice in notices {
-            self.publish(
-                about,
-                EventType::Warning,
-                "PolicyRepaired".into(),
-                "Reconcile",
-                notice,
-            )
-            .await;
+            self.publish_warning(about, "PolicyRepaired".into(), "Reconcile", notice)
+                .await;
         }
     }
 
     /// Reports that a grant was abandoned although some of its access may be left in AWS.
     pub async fn abandoned(&self, about: &ObjectReference, message: &str) {
-        self.publish(
-            about,
-            EventType::Warning,
-            "Abandoned".into(),
-            "Delete",
-            message,
-        )
-        .await;
+        self.publish_warning(about, "Abandoned".into(), "Delete", message)
+            .await;
     }
 
     /// Reports that deleted principals were removed from foreign statements, because a revocation
     /// needed the write.
     pub async fn dead_principals_removed(&self, about: &ObjectReference, removed: &[String]) {
-        self.publish(
+        self.publish_warning(
             about,
-            EventType::Warning,
             "DeadPrincipalRemoved".into(),
             "Revoke",
             &removed.join("; "),
@@ -159,38 +122,26 @@ impl Events {
 
     /// Reports that the access of a frozen grant in AWS was recorded again.
     pub async fn record_found(&self, about: &ObjectReference, note: &str) {
-        self.publish(
-            about,
-            EventType::Warning,
-            "RecordFound".into(),
-            "Restore",
-            note,
-        )
-        .await;
+        self.publish_warning(about, "RecordFound".into(), "Restore", note)
+            .await;
     }
 
     /// Reports that a grant disappeared without having been revoked.
     pub async fn vanished(&self, about: &ObjectReference, note: &str) {
-        self.publish(about, EventType::Warning, "Vanished".into(), "Revoke", note)
+        self.publish_warning(about, "Vanished".into(), "Revoke", note)
             .await;
     }
 
     /// Reports that a grant's finalizer was removed by somebody else, and restored.
     pub async fn finalizer_restored(&self, about: &ObjectReference) {
         let note = "the finalizer registrygrants.dev/revoke was taken off by someone else, and put back: without it a deletion would leave access in AWS";
-        self.publish(
-            about,
-            EventType::Warning,
-            "FinalizerRestored".into(),
-            "Reconcile",
-            note,
-        )
-        .await;
+        self.publish_warning(about, "FinalizerRestored".into(), "Reconcile", note)
+            .await;
     }
 
     /// Reports orphans that a sweep found.
     pub async fn unclaimed(&self, about: &ObjectReference, note: &str) {
-        self.publish(about, EventType::Warning, "Unclaimed".into(), "Sweep", note)
+        self.publish_warning(about, "Unclaimed".into(), "Sweep", note)
             .await;
     }
 
@@ -199,7 +150,7 @@ impl Events {
         let note = format!(
             "removed from this AWS account, because no grant claims them: {removed} roles, instance profiles or statements in repository policies; the operator's log names them"
         );
-        self.publish(about, EventType::Normal, "Swept".into(), "Sweep", &note)
+        self.publish_normal(about, "Swept".into(), "Sweep", &note)
             .await;
     }
 
@@ -223,42 +174,55 @@ impl Events {
             kind = about.kind,
             "{note}"
         );
-        self.publish(
-            &about,
-            EventType::Warning,
-            Reason::Invalid.to_string(),
-            "Read",
-            &note,
-        )
-        .await;
+        self.publish_warning(&about, Reason::Invalid.to_string(), "Read", &note)
+            .await;
     }
 
-    async fn publish(
+    async fn publish_normal(
         &self,
         about: &ObjectReference,
-        type_: EventType,
         reason: String,
         action: &str,
         note: &str,
     ) {
-        let mut note = note.to_owned();
-        while note.len() > LONGEST_NOTE {
-            note.pop();
-        }
+        self.publish(about, event(EventType::Normal, reason, action, note))
+            .await;
+    }
+
+    async fn publish_warning(
+        &self,
+        about: &ObjectReference,
+        reason: String,
+        action: &str,
+        note: &str,
+    ) {
+        self.publish(about, event(EventType::Warning, reason, action, note))
+            .await;
+    }
+
+    async fn publish(&self, about: &ObjectReference, event: Event) {
         let told = Told {
             uid: about.uid.clone(),
-            reason: reason.clone(),
-            note: note.clone(),
-        };
-        let event = Event {
-            type_,
-            reason,
-            note: Some(note),
-            action: action.into(),
-            secondary: None,
+            reason: event.reason.clone(),
+            note: event.note.clone().unwrap_or_default(),
         };
         if let Err(error) = self.recorder(told).publish(&event, about).await {
             tracing::warn!(name = about.name, namespace = about.namespace, %error, "an Event could not be published");
         }
+    }
+}
+
+/// Creates an Event. A note that is too long for the API is cut.
+fn event(type_: EventType, reason: String, action: &str, note: &str) -> Event {
+    let mut note = note.to_owned();
+    while note.len() > LONGEST_NOTE {
+        note.pop();
+    }
+    Event {
+        type_,
+        reason,
+        note: Some(note),
+        action: action.into(),
+        secondary: None,
     }
 }

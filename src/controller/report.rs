@@ -22,19 +22,6 @@ pub async fn report(
     outcome: &Outcome,
     effects: &Effects,
 ) -> Result<(), Error> {
-    let Effects {
-        log,
-        as_before,
-        given_up: _,
-        again: _,
-        revoked: _,
-    } = effects;
-    let Log {
-        changes,
-        put_back,
-        notices,
-        dead_principals,
-    } = log;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now(context));
@@ -48,50 +35,9 @@ pub async fn report(
         .claims_cache
         .record(resource, outcome.applied.clone());
 
+    publish_effects(resource, context, outcome, effects).await;
     let about = resource.object_ref(&());
-    context.runtime.events.notices(&about, notices).await;
     let was = self::ready(before);
-    // With `PathDenied`, somebody else denies access, but everything that the grant writes was in
-    // place.
-    let path_denied = Reason::PathDenied.to_string();
-    let was_in_place = was
-        .as_ref()
-        .is_some_and(|(ready, reason, _)| *ready == "True" || *reason == path_denied);
-    let settled = before.and_then(|status| status.observed_generation) == generation;
-    // A change in IAM although the desired state is the same as before was caused by somebody else.
-    // A repository policy is excluded, because it changes with other grants as well. The removal of
-    // ended sessions is excluded, too: it is only a matter of time.
-    let by_others = |change: &&Change| {
-        *as_before && change.region.is_none() && !change.what.contains(ENDED_SESSIONS)
-    };
-    let in_iam = changes
-        .iter()
-        .filter(by_others)
-        .map(Change::with_what_was_found);
-    let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
-    let is_drift = was_in_place && settled && !drift.is_empty();
-    match outcome.pending {
-        Some(_) => {}
-        None if is_drift => {
-            let account = resource.spec.registry.account_id.as_str().into();
-            context
-                .cloud
-                .metrics
-                .drift_corrected
-                .get_or_create(&account)
-                .inc_by(drift.len() as u64);
-            context.runtime.events.drift(&about, &drift).await;
-        }
-        None if !changes.is_empty() => context.runtime.events.changed(&about, changes).await,
-        None => {}
-    }
-    if !dead_principals.is_empty() {
-        context
-            .runtime
-            .events
-            .dead_principals_removed(&about, dead_principals)
-            .await;
-    }
     let news = was != Some((ready, reason, message));
     match outcome.problems().first() {
         Some(problem) if news => {
@@ -110,6 +56,77 @@ pub async fn report(
         Some(_) | None => tracing::debug!(grant = %owner.grant, reason, "unchanged"),
     }
     Ok(())
+}
+
+/// Publishes Events about what was done, and counts drift.
+async fn publish_effects(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    outcome: &Outcome,
+    effects: &Effects,
+) {
+    let Effects {
+        log,
+        as_before,
+        given_up: _,
+        again: _,
+        revoked: _,
+    } = effects;
+    let about = resource.object_ref(&());
+    let events = &context.runtime.events;
+    events.notices(&about, &log.notices).await;
+    let drift = drift(resource, log, *as_before);
+    match outcome.pending {
+        Some(_) => {}
+        None if !drift.is_empty() => {
+            let account = resource.spec.registry.account_id.as_str().into();
+            context
+                .cloud
+                .metrics
+                .drift_corrected
+                .get_or_create(&account)
+                .inc_by(drift.len() as u64);
+            events.drift(&about, &drift).await;
+        }
+        None if !log.changes.is_empty() => events.changed(&about, &log.changes).await,
+        None => {}
+    }
+    if !log.dead_principals.is_empty() {
+        events
+            .dead_principals_removed(&about, &log.dead_principals)
+            .await;
+    }
+}
+
+/// Returns the changes that somebody else made necessary, if everything was in place before.
+fn drift(resource: &CrossAccountRegistryGrant, log: &Log, as_before: bool) -> Vec<String> {
+    let Log {
+        changes,
+        put_back,
+        notices: _,
+        dead_principals: _,
+    } = log;
+    let before = resource.status.as_ref();
+    // With `PathDenied`, somebody else denies access, but everything that the grant writes was in
+    // place.
+    let path_denied = Reason::PathDenied.to_string();
+    let was_in_place =
+        ready(before).is_some_and(|(ready, reason, _)| ready == "True" || reason == path_denied);
+    let settled =
+        before.and_then(|status| status.observed_generation) == resource.meta().generation;
+    if !was_in_place || !settled {
+        return Vec::new();
+    }
+    // A change in IAM although the desired state is the same as before was caused by somebody else.
+    // A repository policy is excluded, because it changes with other grants as well. The removal of
+    // ended sessions is excluded, too: it is only a matter of time.
+    let in_iam = changes
+        .iter()
+        .filter(|change| {
+            as_before && change.region.is_none() && !change.what.contains(ENDED_SESSIONS)
+        })
+        .map(Change::with_what_was_found);
+    in_iam.chain(put_back.iter().cloned()).collect()
 }
 
 /// Writes the entire status, while this replica leads. A former leader would overwrite the claims

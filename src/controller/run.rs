@@ -40,6 +40,14 @@ struct Operator {
     stop: Stop,
 }
 
+/// Context of a new term, with the ends that its watches write to and its requests arrive at.
+struct TermStart {
+    context: Arc<Context>,
+    watches: Watches,
+    requested: Requested,
+    vanished: mpsc::UnboundedReceiver<vanished::Vanished>,
+}
+
 /// Runs the operator until it receives a stop signal.
 ///
 /// # Errors
@@ -131,6 +139,62 @@ impl Operator {
     /// ended. The future may be dropped while no write is in progress: then everything that it
     /// started ends.
     async fn work(&self, installation: &Installation, leadership: Arc<Leadership>) {
+        let Telemetry {
+            metrics,
+            readiness,
+            liveness,
+            ..
+        } = &self.telemetry;
+        let stop = &self.stop;
+        let TermStart {
+            context,
+            watches,
+            requested,
+            vanished,
+        } = self.begin_term(installation, leadership).await;
+        let Requested {
+            grants: requested_grants,
+            accounts: requested_accounts,
+        } = requested;
+        let grant_controller = async {
+            reconcile_grants(&context, watches, requested_grants, readiness).await;
+            if stop.clone().now_or_never().is_none() {
+                liveness.ended("the work on grants");
+            }
+        };
+        let supervised = Supervisor {
+            metrics,
+            liveness,
+            stop,
+        };
+        let vanished = tokio::sync::Mutex::new(vanished::PendingRevocations::of(vanished));
+        let vanished = supervised.run("revoke vanished grants", || {
+            vanished::run(&context, &vanished)
+        });
+        let look_after_the_start = supervised.run("look after revoked places", || {
+            recently_revoked::look_after_the_start(&context)
+        });
+        let look_after = supervised.run("look after repositories", || {
+            repository_policy::resync::look_after(context.clone())
+        });
+        let sweep = supervised.run("sweep", || sweep::run(context.clone(), self.settings.sweep));
+        tokio::join!(
+            announce_readiness(&context.runtime.filled, readiness, stop),
+            grant_controller,
+            accounts::run(context.clone(), requested_accounts, stop.clone()),
+            vanished,
+            look_after_the_start,
+            rate_limit::with(Work::background(), look_after),
+            rate_limit::with(Work::background(), sweep),
+        );
+    }
+
+    /// Connects to AWS, and creates the context of one term with empty caches.
+    async fn begin_term(
+        &self,
+        installation: &Installation,
+        leadership: Arc<Leadership>,
+    ) -> TermStart {
         let Self {
             settings,
             client,
@@ -140,12 +204,7 @@ impl Operator {
             random,
             stop,
         } = self;
-        let Telemetry {
-            metrics,
-            readiness,
-            liveness,
-            ..
-        } = telemetry;
+        let metrics = &telemetry.metrics;
         let (grants, grants_writer) = reflector::store();
         let (accounts, accounts_writer) = reflector::store();
         let (namespaces, namespaces_writer) = reflector::store();
@@ -179,48 +238,18 @@ impl Operator {
             ),
         });
         metrics.watch(Arc::new(instrument::Watched::of(&context)));
-        let Requested {
-            grants: requested_grants,
-            accounts: requested_accounts,
-        } = requested;
         let (gone, vanished) = mpsc::unbounded();
-        let watches = Watches {
-            grants: grants_writer,
-            accounts: accounts_writer,
-            namespaces: namespaces_writer,
-            gone,
-        };
-        let grant_controller = async {
-            reconcile_grants(&context, watches, requested_grants, readiness).await;
-            if stop.clone().now_or_never().is_none() {
-                liveness.ended("the work on grants");
-            }
-        };
-        let supervised = Supervisor {
-            metrics,
-            liveness,
-            stop,
-        };
-        let vanished = tokio::sync::Mutex::new(vanished::PendingRevocations::of(vanished));
-        let vanished = supervised.run("revoke vanished grants", || {
-            vanished::run(&context, &vanished)
-        });
-        let look_after_the_start = supervised.run("look after revoked places", || {
-            recently_revoked::look_after_the_start(&context)
-        });
-        let look_after = supervised.run("look after repositories", || {
-            repository_policy::resync::look_after(context.clone())
-        });
-        let sweep = supervised.run("sweep", || sweep::run(context.clone(), settings.sweep));
-        tokio::join!(
-            announce_readiness(&context.runtime.filled, readiness, stop),
-            grant_controller,
-            accounts::run(context.clone(), requested_accounts, stop.clone()),
+        TermStart {
+            context,
+            watches: Watches {
+                grants: grants_writer,
+                accounts: accounts_writer,
+                namespaces: namespaces_writer,
+                gone,
+            },
+            requested,
             vanished,
-            look_after_the_start,
-            rate_limit::with(Work::background(), look_after),
-            rate_limit::with(Work::background(), sweep),
-        );
+        }
     }
 
     /// Returns the installation ID of the cluster. Waits while the cluster cannot be reached: an

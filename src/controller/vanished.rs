@@ -336,53 +336,19 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
 
 /// Revokes one vanished grant. Returns the pause until the next attempt, if one is needed.
 async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
-    let Vanished { grant, claims } = vanished;
-    let resync_interval = &context.runtime.resync_interval;
-    let (name, uid) = (GrantName::of(grant), grant.uid().unwrap_or_default());
+    let grant = &vanished.grant;
+    let name = GrantName::of(grant);
+    let uid = vanished.uid();
     let _alone = context.cluster.claims_cache.alone_on(&name).await;
-    let again = |reason| {
-        let failures = context.runtime.backoff.failed(&uid, None);
-        Some(context.runtime.pauses.after_failure(reason, failures))
-    };
-    let successor = match successor(context, grant).await {
-        Ok(Successor::Same) => return None,
-        Ok(Successor::Free) => None,
-        Ok(Successor::Taken(successor)) => successor_claims(&context.cluster, &successor),
-        Err(error) => {
-            tracing::warn!(grant = %name, %error, "whether a vanished grant is gone cannot be told; trying again");
-            return again(Reason::Unavailable);
+    let claims = match revocable(context, vanished).await {
+        Revocable::Claims(claims) => claims,
+        Revocable::Nothing => return None,
+        Revocable::Later(reason) => {
+            let failures = context.runtime.backoff.failed(&uid, None);
+            return Some(context.runtime.pauses.after_failure(reason, failures));
         }
     };
-    if context.cluster.unknown.may_exist() {
-        // Access in a policy cannot be attributed then: see `contributions::of_unknown`.
-        tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
-        return again(Reason::Settling);
-    }
-    let claims = successor.map_or_else(
-        || claims.clone(),
-        |successor| claims.without_roles_of(&successor),
-    );
-    let owner = Owner::of(name.clone(), &uid, &context.cluster.installation);
-    let apply = Apply {
-        cluster: &context.cluster,
-        cloud: &context.cloud,
-        executor: Executor::Live(context),
-        request: ApplyRequest {
-            owner: &owner,
-            spec: &grant.spec,
-            aim: Aim::Revoke,
-            claims: &claims,
-            freshness: Freshness::Fresh,
-            max_policy_age: *resync_interval,
-            abandons: is_abandoned(grant),
-        },
-        probed: Probed::default(),
-    };
-    let Done { report, effects } = apply.run().await;
-    let outcome = Outcome::new(&Decision::Revoke(Vec::new()), &grant.spec, None, report);
-    if let Err(error) = recently_revoked::record(context, &effects.revoked).await {
-        tracing::warn!(grant = %name, %error, "what was revoked could not be put on record");
-    }
+    let outcome = revoke_claims(context, grant, &claims).await;
     let problems = outcome.problems();
     if outcome.applied.is_some() {
         let why = Problem::join(&problems)
@@ -400,6 +366,69 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     context.runtime.events.vanished(&about(grant), &note).await;
     context.forget(grant);
     None
+}
+
+/// Claims of a vanished grant that can be revoked now, or why there are none.
+enum Revocable {
+    Claims(Applied),
+    /// The grant exists.
+    Nothing,
+    /// That is not known yet, for this reason.
+    Later(Reason),
+}
+
+async fn revocable(context: &Context, Vanished { grant, claims }: &Vanished) -> Revocable {
+    let name = GrantName::of(grant);
+    let successor = match successor(context, grant).await {
+        Ok(Successor::Same) => return Revocable::Nothing,
+        Ok(Successor::Free) => None,
+        Ok(Successor::Taken(successor)) => successor_claims(&context.cluster, &successor),
+        Err(error) => {
+            tracing::warn!(grant = %name, %error, "whether a vanished grant is gone cannot be told; trying again");
+            return Revocable::Later(Reason::Unavailable);
+        }
+    };
+    if context.cluster.unknown.may_exist() {
+        // Access in a policy cannot be attributed then: see `contributions::of_unknown`.
+        tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
+        return Revocable::Later(Reason::Settling);
+    }
+    Revocable::Claims(successor.map_or_else(
+        || claims.clone(),
+        |successor| claims.without_roles_of(&successor),
+    ))
+}
+
+/// Revokes these claims of a grant, and records which access was revoked.
+async fn revoke_claims(
+    context: &Context,
+    grant: &CrossAccountRegistryGrant,
+    claims: &Applied,
+) -> Outcome {
+    let name = GrantName::of(grant);
+    let uid = grant.uid().unwrap_or_default();
+    let owner = Owner::of(name.clone(), &uid, &context.cluster.installation);
+    let apply = Apply {
+        cluster: &context.cluster,
+        cloud: &context.cloud,
+        executor: Executor::Live(context),
+        request: ApplyRequest {
+            owner: &owner,
+            spec: &grant.spec,
+            aim: Aim::Revoke,
+            claims,
+            freshness: Freshness::Fresh,
+            max_policy_age: context.runtime.resync_interval,
+            abandons: is_abandoned(grant),
+        },
+        probed: Probed::default(),
+    };
+    let Done { report, effects } = apply.run().await;
+    let outcome = Outcome::new(&Decision::Revoke(Vec::new()), &grant.spec, None, report);
+    if let Err(error) = recently_revoked::record(context, &effects.revoked).await {
+        tracing::warn!(grant = %name, %error, "what was revoked could not be put on record");
+    }
+    outcome
 }
 
 /// Current holder of a vanished grant's namespace and name.

@@ -103,6 +103,22 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<SweepSettings>) 
     }
 }
 
+/// An account whose sweep is due.
+struct DueAccount<'a> {
+    id: &'a AccountId,
+    account: &'a AWSAccount,
+    memory: &'a mut Memory,
+}
+
+impl DueAccount<'_> {
+    /// Schedules the next sweep, and notes the confirmation and the rules that this one was for.
+    fn schedule(&mut self, due: Instant) {
+        self.memory.due = due;
+        self.memory.confirmed = confirmed(self.account).map(String::from);
+        self.memory.rules = rules(self.account);
+    }
+}
+
 /// Sweeps the accounts that are due.
 async fn round(
     context: &Context,
@@ -117,37 +133,16 @@ async fn round(
         .collect();
     memories.retain(|id, _| accounts.contains_key(id) || forget(context, id));
     for (id, account) in &accounts {
-        let due = Instant::now() + settings.soon();
-        let (sightings, regions, confirmed) = Default::default();
-        let new = || Memory {
-            due,
-            sightings,
-            regions,
-            confirmed,
+        memories.entry(id.clone()).or_insert_with(|| Memory {
+            due: Instant::now() + settings.soon(),
+            sightings: Sightings::default(),
+            regions: BTreeSet::new(),
+            confirmed: None,
             rules: rules(account),
-        };
-        memories.entry(id.clone()).or_insert_with(new);
+        });
     }
     note_regions(context, memories);
-    let asked = context.cluster.requests.take_sweeps();
-    let due: Vec<_> = memories
-        .iter_mut()
-        .filter_map(|(id, memory)| {
-            let account = accounts.get(id)?;
-            let news = settings.mode == SweepMode::Remove
-                && memory.confirmed.as_deref() != confirmed(account);
-            let asked = asked.get(id.as_str());
-            memory.regions.extend(
-                asked
-                    .into_iter()
-                    .flatten()
-                    .filter(|region| is_region(region))
-                    .cloned(),
-            );
-            let news = news || memory.rules != rules(account) || asked.is_some();
-            (news || memory.due <= Instant::now()).then_some((id, account, memory))
-        })
-        .collect();
+    let due = due_accounts(context, settings, &accounts, memories);
     if due.is_empty() {
         return;
     }
@@ -155,10 +150,8 @@ async fn round(
         Ok(unknown) => unknown,
         Err(error) => {
             tracing::warn!(%error, "the grants could not be listed, so nothing is looked for that none claims");
-            for (_, account, memory) in due {
-                memory.due = Instant::now() + settings.soon();
-                memory.confirmed = confirmed(account).map(String::from);
-                memory.rules = rules(account);
+            for mut due in due {
+                due.schedule(Instant::now() + settings.soon());
             }
             return;
         }
@@ -166,22 +159,55 @@ async fn round(
     // Measured from one start time, so that the accounts stay together and the grants are listed
     // once for all of them.
     let started = Instant::now();
-    let sweeps = futures::stream::iter(due).map(|(id, account, memory)| {
-        let unknown = &unknown;
+    let round = SweepRound {
+        context,
+        settings,
+        begin,
+        unknown: &unknown,
+    };
+    let sweeps = futures::stream::iter(due).map(|mut due| {
+        let round = &round;
         async move {
-            // A panic because of one account's content must not keep the others from being swept.
-            let swept = sweep(context, settings, begin, (id, account), memory, unknown);
-            let swept = supervise::isolated("sweep account", &context.cloud.metrics, swept).await;
-            let pause = swept.unwrap_or_else(|panicked| {
-                tracing::error!(account = %id, "the sweep of this account ended early: {panicked}");
-                AGAIN.min(settings.interval)
-            });
-            memory.due = started + pause;
-            memory.confirmed = confirmed(account).map(String::from);
-            memory.rules = rules(account);
+            let pause = round.sweep_isolated(&mut due).await;
+            due.schedule(started + pause);
         }
     });
     sweeps.buffer_unordered(AT_A_TIME).collect::<()>().await;
+}
+
+/// Returns the accounts whose sweep is due, and notes the regions that sweeps were requested for.
+fn due_accounts<'a>(
+    context: &Context,
+    settings: &SweepSettings,
+    accounts: &'a BTreeMap<AccountId, Arc<AWSAccount>>,
+    memories: &'a mut BTreeMap<AccountId, Memory>,
+) -> Vec<DueAccount<'a>> {
+    let requested = context.cluster.requests.take_sweeps();
+    let mut due = Vec::new();
+    for (id, memory) in memories {
+        let Some(account) = accounts.get(id) else {
+            continue;
+        };
+        let request = requested.get(id.as_str());
+        memory.regions.extend(
+            request
+                .into_iter()
+                .flatten()
+                .filter(|region| is_region(region))
+                .cloned(),
+        );
+        let has_new_confirmation =
+            settings.mode == SweepMode::Remove && memory.confirmed.as_deref() != confirmed(account);
+        let has_news = has_new_confirmation || memory.rules != rules(account) || request.is_some();
+        if has_news || memory.due <= Instant::now() {
+            due.push(DueAccount {
+                id,
+                account,
+                memory,
+            });
+        }
+    }
+    due
 }
 
 fn confirmed(account: &AWSAccount) -> Option<&str> {
@@ -248,59 +274,105 @@ async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::
     Ok(unknown.map(name).collect())
 }
 
-/// Sweeps one account, and returns the pause until its next sweep.
-async fn sweep(
-    context: &Context,
-    settings: &SweepSettings,
+/// Sweeps of the accounts that are due at the same time.
+struct SweepRound<'a> {
+    context: &'a Context,
+    settings: &'a SweepSettings,
+    /// The origin of the times in the accounts' sightings.
     begin: Instant,
-    (id, account): (&AccountId, &AWSAccount),
-    memory: &mut Memory,
-    unknown: &BTreeSet<GrantName>,
-) -> Duration {
-    if context.runtime.stop.clone().now_or_never().is_some() {
-        return settings.soon();
+    unknown: &'a BTreeSet<GrantName>,
+}
+
+impl SweepRound<'_> {
+    /// Sweeps one account, and returns the pause until its next sweep. A panic because of one
+    /// account's content must not keep the others from being swept.
+    async fn sweep_isolated(&self, due: &mut DueAccount<'_>) -> Duration {
+        let id = due.id;
+        let swept = self.sweep(due);
+        let swept = supervise::isolated("sweep account", &self.context.cloud.metrics, swept).await;
+        swept.unwrap_or_else(|panicked| {
+            tracing::error!(account = %id, "the sweep of this account ended early: {panicked}");
+            AGAIN.min(self.settings.interval)
+        })
     }
-    let session = match context.cloud.aws.account(id, &account.spec, None).await {
-        Ok(session) => session,
-        Err(problem) => {
-            // The account's condition reports it.
-            tracing::debug!(account = %id, reason = %problem.reason, "not swept: {}", problem.message);
+
+    async fn sweep(&self, due: &mut DueAccount<'_>) -> Duration {
+        let Self {
+            context,
+            settings,
+            begin,
+            unknown,
+        } = *self;
+        let DueAccount {
+            id,
+            account,
+            memory,
+        } = due;
+        if context.runtime.stop.clone().now_or_never().is_some() {
             return settings.soon();
         }
-    };
-    let recorded = account
+        let session = match context.cloud.aws.account(id, &account.spec, None).await {
+            Ok(session) => session,
+            Err(problem) => {
+                // The account's condition reports it.
+                tracing::debug!(account = %id, reason = %problem.reason, "not swept: {}", problem.message);
+                return settings.soon();
+            }
+        };
+        memory.regions.extend(recorded_regions(account));
+        let place = scan::ScanTarget {
+            context,
+            id,
+            account,
+            session: &session,
+            unknown,
+        };
+        let looked = tokio::select! {
+            looked = scan::look(&place, &memory.regions) => looked,
+            () = context.runtime.stop.clone() => return settings.soon(),
+        };
+        let now = begin.elapsed();
+        memory.sightings.note(&looked.seen, now);
+        let circumstances = Circumstances {
+            mode: settings.mode,
+            grants: context.cluster.grants.state().len(),
+            unknown_grants: unknown.len(),
+            confirmed: confirmed(account),
+            unclaimed_for: settings.unclaimed_for,
+            now,
+        };
+        let judged = verdict(&looked.seen, &memory.sightings, &circumstances);
+        let removed = remove_ripe(&place, &looked, &judged).await;
+        let mut seen = looked.seen;
+        seen.findings
+            .retain(|finding| !removed.arns.contains(&finding.arn));
+        let left = verdict(&seen, &memory.sightings, &circumstances);
+        let told = status(id, settings.mode, &seen, &left, &removed.failed);
+        report::swept(context, account, told, removed.arns.len()).await;
+        let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
+        pause_after(&left, failed, settings.interval)
+    }
+}
+
+/// Returns the regions of the last sweep, by the account's status.
+fn recorded_regions(account: &AWSAccount) -> impl Iterator<Item = String> {
+    account
         .status
         .iter()
         .flat_map(|status| &status.sweep)
-        .flat_map(|sweep| sweep.regions.clone());
-    memory
-        .regions
-        .extend(recorded.filter(|region| is_region(region)));
-    let place = scan::ScanTarget {
-        context,
-        id,
-        account,
-        session: &session,
-        unknown,
-    };
-    let looked = tokio::select! {
-        looked = scan::look(&place, &memory.regions) => looked,
-        () = context.runtime.stop.clone() => return settings.soon(),
-    };
-    let now = begin.elapsed();
-    memory.sightings.note(&looked.seen, now);
-    let circumstances = Circumstances {
-        mode: settings.mode,
-        grants: context.cluster.grants.state().len(),
-        unknown_grants: unknown.len(),
-        confirmed: confirmed(account),
-        unclaimed_for: settings.unclaimed_for,
-        now,
-    };
-    let judged = verdict(&looked.seen, &memory.sightings, &circumstances);
+        .flat_map(|sweep| sweep.regions.clone())
+        .filter(|region| is_region(region))
+}
+
+/// Removes the findings that may be removed now.
+async fn remove_ripe(
+    place: &scan::ScanTarget<'_>,
+    looked: &scan::Looked,
+    judged: &SweepDecision,
+) -> remove::Removed {
     // The findings may belong to another operator, which is alive.
-    let is_another_operators = second_writer::paused(&context.cluster, id).is_some();
-    let mut ripe = match &judged {
+    let is_another_operators = second_writer::paused(&place.context.cluster, place.id).is_some();
+    let mut ripe = match judged {
         SweepDecision::Remove { now, .. } if !is_another_operators => now.clone(),
         SweepDecision::Remove { .. } | SweepDecision::Nothing | SweepDecision::Report(_) => {
             BTreeSet::new()
@@ -308,29 +380,26 @@ async fn sweep(
     };
     // Access that no rule admits is revoked like that of any grant. A grant that this version
     // cannot read may have it by rules that it cannot read either.
-    if unknown.is_empty() && !is_another_operators {
+    if place.unknown.is_empty() && !is_another_operators {
         ripe.extend(looked.refused.iter().cloned());
     }
-    let removed = match ripe.is_empty() {
-        true => remove::Removed::default(),
-        false => remove::remove(&place, &looked, &ripe).await,
-    };
-    let mut seen = looked.seen;
-    seen.findings
-        .retain(|finding| !removed.arns.contains(&finding.arn));
-    let left = verdict(&seen, &memory.sightings, &circumstances);
-    let told = status(id, settings.mode, &seen, &left, &removed.failed);
-    report::swept(context, account, told, removed.arns.len()).await;
-    let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
+    if ripe.is_empty() {
+        return remove::Removed::default();
+    }
+    remove::remove(place, looked, &ripe).await
+}
+
+/// Returns the pause until an account's next sweep. `left` is the decision on what this one left.
+fn pause_after(left: &SweepDecision, failed: bool, interval: Duration) -> Duration {
     let wait = match left {
         SweepDecision::Remove {
             later: Some(later), ..
-        } => later,
+        } => *later,
         SweepDecision::Report(Brake::UnknownGrants(_)) => AGAIN,
         _ if failed => AGAIN,
         SweepDecision::Remove { .. } | SweepDecision::Nothing | SweepDecision::Report(_) => {
-            settings.interval
+            interval
         }
     };
-    wait.min(settings.interval)
+    wait.min(interval)
 }
