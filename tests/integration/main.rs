@@ -5,6 +5,9 @@
 //! accounts and its own namespace, so that they run side by side. Those that end the operator, give
 //! it other arguments or count its work have an installation of their own.
 
+// Each test tells one story from its beginning to its end.
+#![allow(clippy::too_many_lines)]
+
 mod access_paths;
 mod account_status;
 mod account_throttling;

@@ -226,24 +226,24 @@ impl Apply<'_> {
                 why: format!("depends on which identity of account {id} asks: it needs {needed}"),
             }),
             Identities::Roles(arns) => {
-                let mut looked_at = 0;
-                for arn in arns.iter().filter(|arn| Some(*arn) != kept_arn.as_ref()) {
-                    if arn.contains('*') || looked_at == LOOKED_AT {
-                        let why = format!(
-                            "depends on the role of account {id} that asks: it needs {needed}"
-                        );
-                        callers.push(Caller::Many {
+                let others = arns.iter().filter(|arn| Some(*arn) != kept_arn.as_ref());
+                let mut read = 0;
+                for arn in others {
+                    let caller = if arn.contains('*') || read == LOOKED_AT {
+                        Caller::Many {
                             name: arn.clone(),
-                            why,
-                        });
-                        continue;
-                    }
-                    looked_at += 1;
-                    let holder = self.named(id, arn, consumer, &unmanaged).await;
-                    callers.push(Caller::Role {
-                        arn: arn.clone(),
-                        holder,
-                    });
+                            why: format!(
+                                "depends on the role of account {id} that asks: it needs {needed}"
+                            ),
+                        }
+                    } else {
+                        read += 1;
+                        Caller::Role {
+                            arn: arn.clone(),
+                            holder: self.named(id, arn, consumer, &unmanaged).await,
+                        }
+                    };
+                    callers.push(caller);
                 }
             }
         }

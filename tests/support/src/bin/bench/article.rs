@@ -69,7 +69,7 @@ pub async fn run(installation: &Installation, folder: &Path) -> Result<bool> {
 }
 
 async fn measure(installation: &Installation) -> Result<Measured> {
-    let Installation { stack, cluster, .. } = installation;
+    let stack = &installation.stack;
     let pair = Pair::example();
     prepare(stack, &pair).await?;
     Repository::new(&pair.registry, "miqp-devops")
@@ -83,28 +83,7 @@ async fn measure(installation: &Installation) -> Result<Measured> {
         .start_operator(crate::operator()?, &["--resync-interval", &interval])
         .await?;
 
-    let article = pair.article(NAMESPACE);
-    let documents: Vec<&str> = article.split("\n---\n").collect();
-    let (grant, accounts) = documents
-        .split_last()
-        .context("examples/article.yaml is empty")?;
-    ensure!(
-        grant.contains("kind: CrossAccountRegistryGrant"),
-        "the grant is not the last document of examples/article.yaml"
-    );
-    println!("applying the accounts of examples/article.yaml");
-    cluster.apply(&accounts.join("\n---\n")).await?;
-    for account in [&pair.registry, &pair.consumer] {
-        cluster
-            .wait_for_condition(NAMESPACE, &format!("awsaccount/{account}"), "Ready")
-            .await?;
-    }
-    println!("applying its grant");
-    let applied = SystemTime::now();
-    cluster.apply(grant).await?;
-    cluster
-        .wait_for_condition(NAMESPACE, "carg/miq-devops", "Ready")
-        .await?;
+    let applied = apply_article(installation, &pair).await?;
     // What it does between being Ready and its first resync belongs to the first reconciliation as
     // well.
     let settled = SystemTime::now() + RESYNC / 2;
@@ -129,19 +108,13 @@ async fn measure(installation: &Installation) -> Result<Measured> {
     let (sts_calls, aws_calls) = apart(first);
     let sts_calls = sts_calls + sts_before;
     let (resync_sts_calls, resync_calls) = apart(resync.iter());
-    let mut by_resource = BTreeMap::new();
-    for write in &for_grant {
-        *by_resource
-            .entry(format!("{} {}", write.verb, write.resource))
-            .or_default() += 1;
-    }
     Ok(Measured {
         aws_calls_total: aws_calls.values().sum(),
         aws_calls,
         aws_calls_for_accounts: calls_for_accounts,
         sts_calls,
         api_writes: for_grant.len(),
-        api_writes_by_resource: by_resource,
+        api_writes_by_resource: by_resource(&for_grant),
         api_writes_for_accounts: for_accounts.len(),
         resync: Resync {
             aws_calls_total: resync_calls.values().sum(),
@@ -155,6 +128,44 @@ async fn measure(installation: &Installation) -> Result<Measured> {
             resync_api_writes: 0,
         },
     })
+}
+
+/// Applies the example's accounts, then its grant, and waits until all are ready. Returns the time
+/// at which the grant was applied.
+async fn apply_article(installation: &Installation, pair: &Pair) -> Result<SystemTime> {
+    let cluster = &installation.cluster;
+    let article = pair.article(NAMESPACE);
+    let documents: Vec<&str> = article.split("\n---\n").collect();
+    let (grant, accounts) = documents
+        .split_last()
+        .context("examples/article.yaml is empty")?;
+    ensure!(
+        grant.contains("kind: CrossAccountRegistryGrant"),
+        "the grant is not the last document of examples/article.yaml"
+    );
+    println!("applying the accounts of examples/article.yaml");
+    cluster.apply(&accounts.join("\n---\n")).await?;
+    for account in [&pair.registry, &pair.consumer] {
+        cluster
+            .wait_for_condition(NAMESPACE, &format!("awsaccount/{account}"), "Ready")
+            .await?;
+    }
+    println!("applying its grant");
+    let applied = SystemTime::now();
+    cluster.apply(grant).await?;
+    cluster
+        .wait_for_condition(NAMESPACE, "carg/miq-devops", "Ready")
+        .await?;
+    Ok(applied)
+}
+
+fn by_resource(writes: &[&Write]) -> BTreeMap<String, usize> {
+    let mut by_resource = BTreeMap::new();
+    for write in writes {
+        let key = format!("{} {}", write.verb, write.resource);
+        *by_resource.entry(key).or_default() += 1;
+    }
+    by_resource
 }
 
 /// The calls from one look at the repository's policy to the next: those of one resync, whatever it
