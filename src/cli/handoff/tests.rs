@@ -1,11 +1,13 @@
 use super::gather::gather;
+use super::model::Handoff;
 use super::*;
 use crate::cli::json::document as document_value;
 use crate::cli::manifests::Files;
+use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::ownership::Owner;
-use crate::grant::validate;
+use crate::grant::{Grant, validate};
 use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};
-use crate::policy::{Document, Installation};
+use crate::policy::{Document, Installation, Statement};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -53,81 +55,99 @@ fn handoff_contains_what_the_operator_would_write() {
         let consumer: AccountId = "222222222222".parse().unwrap();
         let handed = gather(&files, Some(&consumer), Some(&installation())).unwrap();
         if let Some(instance) = &desired.instance {
-            let permissions = &handed.permissions[0];
-            assert_eq!(
-                Some(&permissions.document),
-                instance.role.inline.as_ref().map(|(_, document)| document)
-            );
-            assert!(permissions.roles.contains(&instance.role.name));
-            let trust = Document::of([instance.role.trust.clone()]);
-            if !instance.extends {
-                let role = &handed.roles[&instance.role.name];
-                assert_eq!(meaning(&role.trust), meaning(&trust));
-                assert_eq!(
-                    (&role.path, &role.profile),
-                    (&instance.role.path, &instance.profile)
-                );
-            }
+            assert_hands_instance(&handed, instance);
         }
 
         let handed = gather(&files, Some(&grant.registry), Some(&installation())).unwrap();
         if let Some(role) = &desired.registry_role {
-            let made = &handed.roles[&role.name];
-            assert_eq!(made.trust, Document::of([role.trust.clone()]));
-            assert_eq!(
-                (&made.path, &made.attached, &made.boundary),
-                (&role.path, &role.attached, &role.boundary)
-            );
-            let inline = handed
-                .permissions
-                .iter()
-                .find(|permissions| permissions.roles.contains(&role.name));
-            assert_eq!(
-                inline.map(|permissions| &permissions.document),
-                role.inline.as_ref().map(|(_, document)| document)
-            );
+            assert_hands_registry_role(&handed, role);
         }
-        let region = grant.regions.first().unwrap();
-        let wanted = GrantContribution {
-            id: (),
-            contributions: grant.contributions(region, true),
-            replaces: BTreeSet::new(),
-            stays_as: None,
-            if_there: Vec::new(),
-        };
-        let planned = plan(None, &[wanted], &installation()).unwrap();
-        let PolicyUpdate::Set(written) = planned.change else {
-            panic!("{example} writes no policy")
-        };
         let ours = &handed.repositories[0].statements;
-        let sorted = |document: &Document| {
-            let mut statements: Vec<String> = document
-                .statements
-                .iter()
-                .map(|statement| meaning(&Document::of([statement.clone()])))
-                .collect();
-            statements.sort();
-            statements
-        };
         assert_eq!(
-            sorted(&Document::of(ours.iter().cloned())),
-            sorted(&written),
+            sorted_meanings(&Document::of(ours.iter().cloned())),
+            sorted_meanings(&written_policy(&grant)),
             "{example}"
         );
-        let beside = Document::of(ours.iter().cloned());
+        assert_belongs_to_no_operator(ours);
+    }
+}
+
+fn assert_hands_instance(handed: &Handoff, instance: &DesiredInstance) {
+    let permissions = &handed.permissions[0];
+    assert_eq!(
+        Some(&permissions.document),
+        instance.role.inline.as_ref().map(|(_, document)| document)
+    );
+    assert!(permissions.roles.contains(&instance.role.name));
+    let trust = Document::of([instance.role.trust.clone()]);
+    if !instance.extends {
+        let role = &handed.roles[&instance.role.name];
+        assert_eq!(meaning(&role.trust), meaning(&trust));
         assert_eq!(
-            beside.clone().without_ours(&installation()),
-            beside,
-            "no operator takes it for its own"
+            (&role.path, &role.profile),
+            (&instance.role.path, &instance.profile)
         );
-        for statement in ours {
-            let sid = statement.sid_text().unwrap();
-            assert!(
-                sid.len() == 25
-                    && sid.starts_with("HandedOff")
-                    && sid.bytes().all(|b| b.is_ascii_alphanumeric())
-            );
-        }
+    }
+}
+
+fn assert_hands_registry_role(handed: &Handoff, role: &DesiredRole) {
+    let made = &handed.roles[&role.name];
+    assert_eq!(made.trust, Document::of([role.trust.clone()]));
+    assert_eq!(
+        (&made.path, &made.attached, &made.boundary),
+        (&role.path, &role.attached, &role.boundary)
+    );
+    let inline = handed
+        .permissions
+        .iter()
+        .find(|permissions| permissions.roles.contains(&role.name));
+    assert_eq!(
+        inline.map(|permissions| &permissions.document),
+        role.inline.as_ref().map(|(_, document)| document)
+    );
+}
+
+/// Returns the repository policy that the operator writes for the grant alone.
+fn written_policy(grant: &Grant) -> Document {
+    let region = grant.regions.first().unwrap();
+    let wanted = GrantContribution {
+        id: (),
+        contributions: grant.contributions(region, true),
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    };
+    let planned = plan(None, &[wanted], &installation()).unwrap();
+    let PolicyUpdate::Set(written) = planned.change else {
+        panic!("{} writes no policy", grant.name)
+    };
+    written
+}
+
+fn sorted_meanings(document: &Document) -> Vec<String> {
+    let mut statements: Vec<String> = document
+        .statements
+        .iter()
+        .map(|statement| meaning(&Document::of([statement.clone()])))
+        .collect();
+    statements.sort();
+    statements
+}
+
+fn assert_belongs_to_no_operator(statements: &[Statement]) {
+    let document = Document::of(statements.iter().cloned());
+    assert_eq!(
+        document.clone().without_ours(&installation()),
+        document,
+        "no operator takes it for its own"
+    );
+    for statement in statements {
+        let sid = statement.sid_text().unwrap();
+        assert!(
+            sid.len() == 25
+                && sid.starts_with("HandedOff")
+                && sid.bytes().all(|b| b.is_ascii_alphanumeric())
+        );
     }
 }
 

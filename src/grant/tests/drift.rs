@@ -91,26 +91,27 @@ fn our_statements(desired: &DesiredRole) -> impl Strategy<Value = Vec<Statement>
     ]
 }
 
-/// Generates a drifted role of ours: each part as it should be, changed, or gone; and foreign
-/// parts.
-pub fn changed_role<S: Strategy<Value = Tags>>(
-    desired: &DesiredRole,
-    tags: S,
-) -> impl Strategy<Value = Role> + use<S> {
-    let desired = desired.clone();
-    let trust = (
-        our_statements(&desired),
+/// Generates a trust policy with our statement, or a replacement of it, among foreign statements.
+fn changed_trust(desired: &DesiredRole) -> impl Strategy<Value = Document> + use<> {
+    let parts = (
+        our_statements(desired),
         foreign_statements(),
         any::<Index>(),
-    )
-        .prop_map(|(ours, foreign, at)| {
-            let mut statements = foreign;
-            let at = at.index(statements.len() + 1);
-            statements.splice(at..at, ours);
-            Document::of(statements)
-        });
+    );
+    parts.prop_map(|(ours, foreign, at)| {
+        let mut statements = foreign;
+        let at = at.index(statements.len() + 1);
+        statements.splice(at..at, ours);
+        Document::of(statements)
+    })
+}
+
+type InlinePolicies = BTreeMap<String, Result<Document, ParseError>>;
+
+/// Generates inline policies: ours as it should be, unreadable, or gone; and foreign ones.
+fn changed_inline(desired: &DesiredRole) -> impl Strategy<Value = InlinePolicies> + use<> {
     let ours = desired.inline.clone();
-    let inline_of_ours = prop_oneof![
+    let of_ours = prop_oneof![
         2 => Just(Some(true)),
         1 => Just(Some(false)),
         1 => Just(None)
@@ -124,19 +125,48 @@ pub fn changed_role<S: Strategy<Value = Tags>>(
         ],
         0..=4,
     );
-    let managed: Vec<String> = desired
+    (of_ours, foreign_names).prop_map(move |(of_ours, foreign)| {
+        let wrong = Document::of([Statement::allow(["ecr:*"]).on(["*"])]);
+        let mut inline: InlinePolicies = foreign
+            .into_iter()
+            .map(|name| (name.to_owned(), readable(wrong.clone())))
+            .collect();
+        if let (Some((name, right)), Some(is_right)) = (&ours, of_ours) {
+            inline.insert(
+                name.clone(),
+                if is_right {
+                    readable(right.clone())
+                } else {
+                    unreadable()
+                },
+            );
+        }
+        inline
+    })
+}
+
+/// Generates attached managed policies: some of ours, and foreign ones.
+fn changed_attached(desired: &DesiredRole) -> impl Strategy<Value = BTreeSet<String>> + use<> {
+    let foreign = [
+        "arn:aws:iam::aws:policy/AdministratorAccess",
+        "arn:aws:iam::1:policy/own",
+    ];
+    let all: Vec<String> = desired
         .attached
         .iter()
         .cloned()
-        .chain(
-            [
-                "arn:aws:iam::aws:policy/AdministratorAccess",
-                "arn:aws:iam::1:policy/own",
-            ]
-            .map(String::from),
-        )
+        .chain(foreign.map(String::from))
         .collect();
-    let attached = subsequence(managed.clone(), 0..=managed.len());
+    subsequence(all.clone(), 0..=all.len()).prop_map(|attached| attached.into_iter().collect())
+}
+
+/// Generates a drifted role of ours: each part as it should be, changed, or gone; and foreign
+/// parts.
+pub fn changed_role<S: Strategy<Value = Tags>>(
+    desired: &DesiredRole,
+    tags: S,
+) -> impl Strategy<Value = Role> + use<S> {
+    let desired = desired.clone();
     let boundary = prop_oneof![
         Just(desired.boundary.clone()),
         Just(None),
@@ -146,48 +176,30 @@ pub fn changed_role<S: Strategy<Value = Tags>>(
         Just(desired.max_session_seconds.unwrap_or(3600)),
         Just(43200)
     ];
-    (
-        trust,
-        inline_of_ours,
-        foreign_names,
-        attached,
+    let parts = (
+        changed_trust(&desired),
+        changed_inline(&desired),
+        changed_attached(&desired),
         boundary,
         session,
         tags,
+    );
+    parts.prop_map(
+        move |(trust, inline, attached, boundary, max_session_seconds, tags)| Role {
+            arn: format!(
+                "arn:aws:iam::{}:role{}{}",
+                desired.account, desired.path, desired.name
+            ),
+            id: "AROAOLD".into(),
+            path: desired.path.clone(),
+            trust: readable(trust),
+            max_session_seconds,
+            boundary,
+            tags,
+            inline,
+            attached,
+        },
     )
-        .prop_map(
-            move |(trust, of_ours, foreign, attached, boundary, max_session_seconds, tags)| {
-                let wrong = Document::of([Statement::allow(["ecr:*"]).on(["*"])]);
-                let mut inline: BTreeMap<_, _> = foreign
-                    .into_iter()
-                    .map(|name| (name.to_owned(), readable(wrong.clone())))
-                    .collect();
-                if let (Some((name, right)), Some(is_right)) = (&ours, of_ours) {
-                    inline.insert(
-                        name.clone(),
-                        if is_right {
-                            readable(right.clone())
-                        } else {
-                            unreadable()
-                        },
-                    );
-                }
-                Role {
-                    arn: format!(
-                        "arn:aws:iam::{}:role{}{}",
-                        desired.account, desired.path, desired.name
-                    ),
-                    id: "AROAOLD".into(),
-                    path: desired.path.clone(),
-                    trust: readable(trust),
-                    max_session_seconds,
-                    boundary,
-                    tags,
-                    inline,
-                    attached: attached.into_iter().collect(),
-                }
-            },
-        )
 }
 
 /// Generates a profile that contains our role, another, or none.

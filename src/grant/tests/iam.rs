@@ -66,100 +66,83 @@ impl Iam {
                     inline: BTreeMap::new(),
                     attached: BTreeSet::new(),
                 };
-                self.roles
-                    .insert(name, role)
-                    .map_or(Ok(()), |_| Err("EntityAlreadyExists"))
+                is_new(self.roles.insert(name, role))?;
             }
             Step::UpdateTrust { role, trust } => {
                 self.role(&role)?.trust = Ok(as_stored(&trust)?);
-                Ok(())
             }
             Step::UpdateMaxSession { role, seconds } => {
                 self.role(&role)?.max_session_seconds = seconds;
-                Ok(())
             }
-            Step::PutBoundary { role, boundary } => {
-                self.role(&role)?.boundary = Some(boundary);
-                Ok(())
-            }
-            Step::TagRole { role, tags } => {
-                self.role(&role)?.tags.extend(tags);
-                Ok(())
-            }
-            Step::UntagRole { role, keys } => {
-                self.role(&role)?.tags.retain(|key, _| !keys.contains(key));
-                Ok(())
-            }
-            Step::UntagProfile { name, keys } => {
-                self.profile(&name)?
-                    .tags
-                    .retain(|key, _| !keys.contains(key));
-                Ok(())
-            }
+            Step::PutBoundary { role, boundary } => self.role(&role)?.boundary = Some(boundary),
+            Step::TagRole { role, tags } => self.role(&role)?.tags.extend(tags),
+            Step::UntagRole { role, keys } => untag(&mut self.role(&role)?.tags, &keys),
+            Step::UntagProfile { name, keys } => untag(&mut self.profile(&name)?.tags, &keys),
             Step::PutInlinePolicy {
                 role,
                 policy,
                 document,
             } => {
-                self.role(&role)?
-                    .inline
-                    .insert(policy, Ok(as_stored(&document)?));
-                Ok(())
+                let inline = &mut self.role(&role)?.inline;
+                inline.insert(policy, Ok(as_stored(&document)?));
             }
             Step::DeleteInlinePolicy { role, policy } => {
-                found(self.role(&role)?.inline.remove(&policy).is_some())
+                found(self.role(&role)?.inline.remove(&policy).is_some())?;
             }
-            Step::AttachPolicy { role, arn } => {
-                self.role(&role)?.attached.insert(arn);
-                Ok(())
-            }
-            Step::DetachPolicy { role, arn } => found(self.role(&role)?.attached.remove(&arn)),
-            Step::DeleteRole { role } => {
-                let Role {
-                    inline, attached, ..
-                } = self.role(&role)?;
-                let holds = !inline.is_empty() || !attached.is_empty();
-                if holds
-                    || self
-                        .profiles
-                        .values()
-                        .any(|profile| profile.roles.contains(&role))
-                {
-                    return Err("DeleteConflict");
-                }
-                found(self.roles.remove(&role).is_some())
-            }
-            Step::CreateProfile { name, path, tags } => {
-                let arn = format!("arn:aws:iam::111111111111:instance-profile{path}{name}");
-                let profile = InstanceProfile {
-                    arn,
-                    tags,
-                    roles: BTreeSet::new(),
-                };
-                self.profiles
-                    .insert(name, profile)
-                    .map_or(Ok(()), |_| Err("EntityAlreadyExists"))
-            }
-            Step::TagProfile { name, tags } => {
-                self.profile(&name)?.tags.extend(tags);
-                Ok(())
-            }
-            Step::AddRoleToProfile { profile, role } => {
-                self.role(&role)?;
-                let roles = &mut self.profile(&profile)?.roles;
-                let room = roles.is_empty();
-                roles.insert(role);
-                if room { Ok(()) } else { Err("LimitExceeded") }
-            }
+            Step::AttachPolicy { role, arn } => drop(self.role(&role)?.attached.insert(arn)),
+            Step::DetachPolicy { role, arn } => found(self.role(&role)?.attached.remove(&arn))?,
+            Step::DeleteRole { role } => self.delete_role(&role)?,
+            Step::CreateProfile { name, path, tags } => self.create_profile(name, &path, tags)?,
+            Step::TagProfile { name, tags } => self.profile(&name)?.tags.extend(tags),
+            Step::AddRoleToProfile { profile, role } => self.add_to_profile(&profile, role)?,
             Step::RemoveRoleFromProfile { profile, role } => {
-                found(self.profile(&profile)?.roles.remove(&role))
+                found(self.profile(&profile)?.roles.remove(&role))?;
             }
-            Step::DeleteProfile { name } => {
-                let empty = self.profile(&name)?.roles.is_empty();
-                self.profiles.remove(&name);
-                if empty { Ok(()) } else { Err("DeleteConflict") }
-            }
+            Step::DeleteProfile { name } => self.delete_profile(&name)?,
         }
+        Ok(())
+    }
+
+    fn delete_role(&mut self, name: &str) -> Result<(), &'static str> {
+        let role = self.role(name)?;
+        let holds = !role.inline.is_empty() || !role.attached.is_empty();
+        if holds
+            || self
+                .profiles
+                .values()
+                .any(|profile| profile.roles.contains(name))
+        {
+            return Err("DeleteConflict");
+        }
+        found(self.roles.remove(name).is_some())
+    }
+
+    fn create_profile(
+        &mut self,
+        name: String,
+        path: &str,
+        tags: BTreeMap<String, String>,
+    ) -> Result<(), &'static str> {
+        let profile = InstanceProfile {
+            arn: format!("arn:aws:iam::111111111111:instance-profile{path}{name}"),
+            tags,
+            roles: BTreeSet::new(),
+        };
+        is_new(self.profiles.insert(name, profile))
+    }
+
+    fn add_to_profile(&mut self, profile: &str, role: String) -> Result<(), &'static str> {
+        self.role(&role)?;
+        let roles = &mut self.profile(profile)?.roles;
+        let room = roles.is_empty();
+        roles.insert(role);
+        if room { Ok(()) } else { Err("LimitExceeded") }
+    }
+
+    fn delete_profile(&mut self, name: &str) -> Result<(), &'static str> {
+        let empty = self.profile(name)?.roles.is_empty();
+        self.profiles.remove(name);
+        if empty { Ok(()) } else { Err("DeleteConflict") }
     }
 
     fn role(&mut self, name: &str) -> Result<&mut Role, &'static str> {
@@ -169,6 +152,14 @@ impl Iam {
     fn profile(&mut self, name: &str) -> Result<&mut InstanceProfile, &'static str> {
         self.profiles.get_mut(name).ok_or("NoSuchEntity")
     }
+}
+
+fn untag(tags: &mut BTreeMap<String, String>, keys: &BTreeSet<String>) {
+    tags.retain(|key, _| !keys.contains(key));
+}
+
+fn is_new<T>(before: Option<T>) -> Result<(), &'static str> {
+    before.map_or(Ok(()), |_| Err("EntityAlreadyExists"))
 }
 
 fn found(found: bool) -> Result<(), &'static str> {

@@ -226,62 +226,71 @@ pub fn slip(document: &mut Value, dice: &mut Dice) {
             })
         }
         2 if !keys.is_empty() => drop(statement.remove(&keys[dice.below(keys.len())])),
-        3 => {
-            let pairs = [
-                ("Action", "NotAction"),
-                ("Principal", "NotPrincipal"),
-                ("Resource", "NotResource"),
-            ];
-            let (one, other) = pairs[dice.below(pairs.len())];
-            let (from, to) = if statement.contains_key(one) {
-                (one, other)
-            } else {
-                (other, one)
-            };
-            if let Some(value) = statement.remove(from) {
-                statement.insert(to.into(), value);
-            }
-        }
+        3 => slip_in_negation(statement, dice),
         4 if statement.contains_key("Condition") => {
-            let block = statement["Condition"].as_object_mut().unwrap();
-            let Some(operator) = block.keys().nth(dice.below(block.len())).cloned() else {
-                return;
-            };
-            let keys = block.remove(&operator).unwrap();
-            let base = operator
-                .trim_start_matches("ForAnyValue:")
-                .trim_start_matches("ForAllValues:")
-                .trim_end_matches("IfExists");
-            let changed = match dice.below(5) {
-                0 => format!("{base}IfExists"),
-                1 => format!("ForAllValues:{base}"),
-                2 => format!("ForAnyValue:{base}"),
-                3 => base.replace("Equals", "Like"),
-                _ => return,
-            };
-            block.insert(changed, keys);
+            slip_in_operator(statement["Condition"].as_object_mut().unwrap(), dice);
         }
-        _ => {
-            let mut leaves = Vec::new();
-            statement
-                .iter_mut()
-                .for_each(|(_, value)| strings_of(value, &mut leaves));
-            dice.shuffle(&mut leaves);
-            let alike = |leaf: &str| {
-                LOOKALIKES.iter().find_map(|(a, b)| match leaf {
-                    leaf if leaf == *a => Some(*b),
-                    leaf if leaf == *b => Some(*a),
-                    _ => None,
-                })
-            };
-            if let Some((alike, leaf)) = leaves
-                .into_iter()
-                .find_map(|leaf| Some((alike(leaf)?, leaf)))
-            {
-                *leaf = alike.into();
-            }
-        }
+        _ => slip_in_value(statement, dice),
     }
+}
+
+fn slip_in_negation(statement: &mut Map<String, Value>, dice: &mut Dice) {
+    let pairs = [
+        ("Action", "NotAction"),
+        ("Principal", "NotPrincipal"),
+        ("Resource", "NotResource"),
+    ];
+    let (one, other) = pairs[dice.below(pairs.len())];
+    let (from, to) = if statement.contains_key(one) {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    if let Some(value) = statement.remove(from) {
+        statement.insert(to.into(), value);
+    }
+}
+
+fn slip_in_operator(block: &mut Map<String, Value>, dice: &mut Dice) {
+    let Some(operator) = block.keys().nth(dice.below(block.len())).cloned() else {
+        return;
+    };
+    let keys = block.remove(&operator).unwrap();
+    let base = operator
+        .trim_start_matches("ForAnyValue:")
+        .trim_start_matches("ForAllValues:")
+        .trim_end_matches("IfExists");
+    let changed = match dice.below(5) {
+        0 => format!("{base}IfExists"),
+        1 => format!("ForAllValues:{base}"),
+        2 => format!("ForAnyValue:{base}"),
+        3 => base.replace("Equals", "Like"),
+        _ => return,
+    };
+    block.insert(changed, keys);
+}
+
+/// Replaces a value by one that is easily confused with it.
+fn slip_in_value(statement: &mut Map<String, Value>, dice: &mut Dice) {
+    let mut leaves = Vec::new();
+    statement
+        .iter_mut()
+        .for_each(|(_, value)| strings_of(value, &mut leaves));
+    dice.shuffle(&mut leaves);
+    if let Some((alike, leaf)) = leaves
+        .into_iter()
+        .find_map(|leaf| Some((lookalike(leaf)?, leaf)))
+    {
+        *leaf = alike.into();
+    }
+}
+
+fn lookalike(text: &str) -> Option<&'static str> {
+    LOOKALIKES.iter().find_map(|(a, b)| match text {
+        text if text == *a => Some(*b),
+        text if text == *b => Some(*a),
+        _ => None,
+    })
 }
 
 fn strings_of<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
