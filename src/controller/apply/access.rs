@@ -201,10 +201,8 @@ impl Apply<'_> {
             Consumer::Account { id, who, lambda: _ } => (id, who),
             Consumer::Organization(_) => {
                 let why = format!("depends on the account and its role, which needs {needed}");
-                return vec![Caller::Many {
-                    name: grant.consumer.to_string(),
-                    why,
-                }];
+                let name = grant.consumer.to_string();
+                return vec![Caller::Many { name, why }];
             }
         };
         let unmanaged = format!(
@@ -229,21 +227,18 @@ impl Apply<'_> {
                 let others = arns.iter().filter(|arn| Some(*arn) != kept_arn.as_ref());
                 let mut read = 0;
                 for arn in others {
-                    let caller = if arn.contains('*') || read == LOOKED_AT {
-                        Caller::Many {
-                            name: arn.clone(),
-                            why: format!(
-                                "depends on the role of account {id} that asks: it needs {needed}"
-                            ),
-                        }
-                    } else {
-                        read += 1;
-                        Caller::Role {
-                            arn: arn.clone(),
-                            holder: self.named(id, arn, consumer, &unmanaged).await,
-                        }
-                    };
-                    callers.push(caller);
+                    if arn.contains('*') || read == LOOKED_AT {
+                        let why = format!(
+                            "depends on the role of account {id} that asks: it needs {needed}"
+                        );
+                        let name = arn.clone();
+                        callers.push(Caller::Many { name, why });
+                        continue;
+                    }
+                    read += 1;
+                    let holder = self.named(id, arn, consumer, &unmanaged).await;
+                    let arn = arn.clone();
+                    callers.push(Caller::Role { arn, holder });
                 }
             }
         }

@@ -53,6 +53,19 @@ where
     (store, writer)
 }
 
+/// Returns a client of an API server that has nothing.
+fn empty_api_server() -> Client {
+    let server = tower::service_fn(|_: http::Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(
+            http::Response::builder()
+                .status(404)
+                .body(Body::empty())
+                .unwrap(),
+        )
+    });
+    Client::new(server, "default")
+}
+
 /// Returns everything that a reconcile needs, with a grant that is in place and whose repository is
 /// recorded.
 async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
@@ -63,15 +76,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let (namespaces, _) = cache(&[json!({"metadata": {"name": "team"}})]);
     let (grants, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Apply(grant(false)));
-    let server = tower::service_fn(|_: http::Request<Body>| async {
-        Ok::<_, std::convert::Infallible>(
-            http::Response::builder()
-                .status(404)
-                .body(Body::empty())
-                .unwrap(),
-        )
-    });
-    let client = Client::new(server, "default");
+    let client = empty_api_server();
     let events = events::Events::new(client.clone(), None);
     let filled = Arc::new(CacheSync::default());
     let done = || futures::stream::iter([Ok(Event::<AWSAccount>::InitDone)]);
