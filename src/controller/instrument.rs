@@ -5,7 +5,7 @@ use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::rate_limit::{self, Priority, Work};
 use crate::controller::Context;
 use crate::controller::reconcile::{self, Error};
-use crate::controller::requeue::Cause;
+use crate::controller::requeue::{Cause, Ended};
 use crate::controller::state::requests::key;
 use crate::controller::state::slots;
 use crate::controller::state::watch_caches;
@@ -26,47 +26,6 @@ use tracing::Instrument;
 
 #[cfg(test)]
 mod tests;
-
-/// Result of a reconcile, and the time until the next one is due. `None`: only a change triggers
-/// it.
-pub struct Ended {
-    pub result: &'static str,
-    pub again: Option<Duration>,
-}
-
-impl Ended {
-    /// Returns the result for a grant that is in place, or has nothing to enforce.
-    pub fn ready(again: Duration) -> Self {
-        Self {
-            result: "ready",
-            again: Some(again),
-        }
-    }
-
-    /// Returns the result for a grant with a problem.
-    pub fn not_ready(again: Duration) -> Self {
-        Self {
-            result: "not_ready",
-            again: Some(again),
-        }
-    }
-
-    /// Returns the result for a suspended grant.
-    pub fn suspended(again: Duration) -> Self {
-        Self {
-            result: "suspended",
-            again: Some(again),
-        }
-    }
-
-    /// Returns the result for a grant of which nothing is left.
-    pub fn gone() -> Self {
-        Self {
-            result: "gone",
-            again: None,
-        }
-    }
-}
 
 /// Runs [`reconcile::reconcile`] with metrics and a trace.
 pub async fn reconcile(

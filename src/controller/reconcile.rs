@@ -6,7 +6,6 @@ use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::aws::rate_limit::Priority;
 use crate::controller::Context;
 use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Effects, Executor, Probed};
-use crate::controller::instrument::Ended;
 use crate::controller::patch;
 use crate::controller::recently_revoked;
 use crate::controller::record::{
@@ -14,6 +13,7 @@ use crate::controller::record::{
 };
 use crate::controller::report::{now, ready, report, write_status};
 use crate::controller::repository_policy::types::Freshness;
+use crate::controller::requeue::Ended;
 use crate::controller::restored;
 use crate::controller::second_writer;
 use crate::grant::ownership::Owner;

@@ -12,6 +12,47 @@ use tokio::time::Instant;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// Result of a reconcile, and the time until the next one is due. `None`: only a change triggers
+/// it.
+pub struct Ended {
+    pub result: &'static str,
+    pub again: Option<Duration>,
+}
+
+impl Ended {
+    /// Returns the result for a grant that is in place, or has nothing to enforce.
+    pub fn ready(again: Duration) -> Self {
+        Self {
+            result: "ready",
+            again: Some(again),
+        }
+    }
+
+    /// Returns the result for a grant with a problem.
+    pub fn not_ready(again: Duration) -> Self {
+        Self {
+            result: "not_ready",
+            again: Some(again),
+        }
+    }
+
+    /// Returns the result for a suspended grant.
+    pub fn suspended(again: Duration) -> Self {
+        Self {
+            result: "suspended",
+            again: Some(again),
+        }
+    }
+
+    /// Returns the result for a grant of which nothing is left.
+    pub fn gone() -> Self {
+        Self {
+            result: "gone",
+            again: None,
+        }
+    }
+}
+
 /// Number of consecutive failures of each resource, by UID. A new generation resets it.
 #[derive(Default)]
 pub struct Backoff(Mutex<HashMap<String, (Option<i64>, u32)>>);

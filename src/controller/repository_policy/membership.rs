@@ -3,8 +3,7 @@
 
 use crate::api::conditions::Reason;
 use crate::aws::error::AwsError;
-use crate::controller::repository_policy::types::RepositoryKey;
-use crate::grant::change::Change as Planned;
+use crate::controller::repository_policy::types::{RepositoryKey, Standings};
 use crate::grant::{GrantName, Problem};
 use crate::policy::repository::allowed::Allowed;
 use crate::policy::repository::keep::unasked;
@@ -16,38 +15,6 @@ use crate::policy::{Document, Installation};
 use crate::telemetry::metrics::{Metrics, OfAccount};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// State of a repository policy after a sync.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standings {
-    /// The grants that have access.
-    pub granted: BTreeSet<GrantName>,
-    /// The grants that did not fit.
-    pub left_out: BTreeSet<GrantName>,
-    /// The grants whose access was moved into unowned statements, as they asked.
-    pub retained: BTreeSet<GrantName>,
-    /// Its length, in characters.
-    pub characters: usize,
-    /// Foreign statements that ours have replaced since the start.
-    pub replaced: BTreeSet<String>,
-    /// Foreign statements that should have been replaced and were not, with the reason.
-    pub kept: BTreeMap<String, String>,
-    /// The grants that could not be added, because AWS refuses a policy that names one of their
-    /// principals, or any policy at all.
-    pub refused: BTreeMap<GrantName, Problem>,
-    /// The reason why access is left in the policy that no grant asks for.
-    pub unrevoked: Option<Problem>,
-    /// Notices for people, to be published as Events.
-    pub notices: Vec<String>,
-    /// The problem that somebody else undoes our statements again and again.
-    pub contested: Option<Problem>,
-    /// Whether this sync restored statements that somebody had undone.
-    pub put_back: bool,
-    /// The change that this sync has made.
-    pub changed: Option<Planned>,
-    /// The current policy; `None`: there is none.
-    pub policy: Option<Arc<Document>>,
-}
 
 /// End of a sync.
 pub struct SyncEnd<'a> {

@@ -7,10 +7,10 @@ use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::controller::Context;
 use crate::controller::repository_policy::contributions;
-use crate::controller::repository_policy::membership::{self, Standings};
+use crate::controller::repository_policy::membership;
 use crate::controller::repository_policy::sync::bring_up_to_date;
 use crate::controller::repository_policy::types::{
-    Freshness, RepositoryKey, SyncOutcome, SyncResult,
+    Freshness, RepositoryKey, Standings, SyncOutcome, SyncResult,
 };
 use crate::grant::Problem;
 use crate::policy::Document;

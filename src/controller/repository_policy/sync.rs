@@ -10,9 +10,9 @@ use crate::controller::Context;
 use crate::controller::repository_policy::contention::{ContentionAction, Contest};
 use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::evidence;
-use crate::controller::repository_policy::membership::{self, Standings, SyncEnd};
+use crate::controller::repository_policy::membership::{self, SyncEnd};
 use crate::controller::repository_policy::types::{
-    Freshness, RepositoryKey, SyncOutcome, SyncResult,
+    Freshness, RepositoryKey, Standings, SyncOutcome, SyncResult,
 };
 use crate::controller::restored;
 use crate::controller::second_writer;

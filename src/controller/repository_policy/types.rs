@@ -1,8 +1,11 @@
 //! Identity of a repository, and the outcome of a sync of its policy.
 
-use super::membership::Standings;
-use crate::grant::{AccountId, Problem};
+use crate::grant::change::Change as Planned;
+use crate::grant::{AccountId, GrantName, Problem};
+use crate::policy::Document;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Identity of a repository.
@@ -45,6 +48,38 @@ pub enum SyncOutcome {
     NoRepository,
     /// The policy contains the contributions of all grants, as far as possible.
     UpToDate(Box<Standings>),
+}
+
+/// State of a repository policy after a sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// The grants that have access.
+    pub granted: BTreeSet<GrantName>,
+    /// The grants that did not fit.
+    pub left_out: BTreeSet<GrantName>,
+    /// The grants whose access was moved into unowned statements, as they asked.
+    pub retained: BTreeSet<GrantName>,
+    /// Its length, in characters.
+    pub characters: usize,
+    /// Foreign statements that ours have replaced since the start.
+    pub replaced: BTreeSet<String>,
+    /// Foreign statements that should have been replaced and were not, with the reason.
+    pub kept: BTreeMap<String, String>,
+    /// The grants that could not be added, because AWS refuses a policy that names one of their
+    /// principals, or any policy at all.
+    pub refused: BTreeMap<GrantName, Problem>,
+    /// The reason why access is left in the policy that no grant asks for.
+    pub unrevoked: Option<Problem>,
+    /// Notices for people, to be published as Events.
+    pub notices: Vec<String>,
+    /// The problem that somebody else undoes our statements again and again.
+    pub contested: Option<Problem>,
+    /// Whether this sync restored statements that somebody had undone.
+    pub put_back: bool,
+    /// The change that this sync has made.
+    pub changed: Option<Planned>,
+    /// The current policy; `None`: there is none.
+    pub policy: Option<Arc<Document>>,
 }
 
 pub type SyncResult = Result<SyncOutcome, Problem>;

@@ -345,7 +345,7 @@ mod tests {
     #[tokio::test]
     #[ignore = "a measurement: cargo test --lib -- --ignored --nocapture a_thousand_repositories"]
     async fn the_memory_of_a_thousand_repositories_with_two_hundred_grants_each() {
-        use crate::controller::repository_policy::membership::Standings;
+        use crate::controller::repository_policy::types::Standings;
         use crate::policy::principals::PrincipalSet;
         use crate::policy::repository::Contribution;
         let resident = || {
