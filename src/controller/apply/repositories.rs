@@ -11,8 +11,9 @@ use crate::controller::repository_policy::contributions::Hypothesis;
 use crate::controller::repository_policy::preview::{PolicyPreview, preview};
 use crate::controller::repository_policy::read_back::revoke;
 use crate::controller::repository_policy::sync::bring_up_to_date;
-use crate::controller::repository_policy::types::Standings;
-use crate::controller::repository_policy::types::{RepositoryKey, SyncOutcome, SyncResult};
+use crate::controller::repository_policy::types::{
+    RepositoryKey, Standings, SyncOutcome, SyncResult,
+};
 use crate::controller::restored::find_records;
 use crate::grant::claims::{Place, Unrevoked};
 use crate::grant::status::{RepositoryOutcome, StatusPart};

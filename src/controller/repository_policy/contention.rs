@@ -241,5 +241,14 @@ mod tests {
             contest.judge_replaced_again(PAUSE, now),
             ContentionAction::Wait
         );
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(
+            contest.judge_replaced_again(PAUSE, later),
+            ContentionAction::PutBack
+        );
+        assert_eq!(
+            Contest::default().judge_replaced_again(PAUSE, now),
+            ContentionAction::Free
+        );
     }
 }

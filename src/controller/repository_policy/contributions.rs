@@ -135,7 +135,7 @@ fn collect(
     Ok(wanted)
 }
 
-/// Adds the access that a grant contributes to a repository policy.
+/// Sets the access that a grant contributes to a repository policy.
 fn contribute(
     cluster: &Cluster,
     resource: &CrossAccountRegistryGrant,

@@ -7,7 +7,7 @@ use crate::api::grant::{
     CrossAccountRegistryGrantSpec as Spec,
 };
 use crate::grant::Problem;
-use crate::grant::claims::Place;
+use crate::grant::claims::{ClaimsAfter, Place, Unrevoked, claims_after};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -491,4 +491,47 @@ proptest! {
             prop_assert_eq!(kept.iter().any(|kept| kept.place == place), failed, "{}", place);
         }
     }
+}
+
+#[test]
+fn claims_stay_for_wanted_and_unrevoked_places_only() {
+    let before = on(&[(GOOD, &["app", "old"]), (LOST, &["app"])]);
+    let places: Vec<Place> = before.places().collect();
+    let [app, old, lost] = places.as_slice() else {
+        panic!("{places:?}")
+    };
+    let after = |unrevoked: &[Unrevoked], abandons| {
+        claims_after(
+            &before,
+            std::slice::from_ref(app),
+            unrevoked.to_vec(),
+            abandons,
+        )
+    };
+    // Nothing else keeps a claim, for instance denied access.
+    let only_wanted = ClaimsAfter {
+        claims: Some(on(&[(GOOD, &["app"])])),
+        given_up: BTreeMap::new(),
+    };
+    assert_eq!(after(&[], false), only_wanted);
+    assert_eq!(after(&[], true), only_wanted);
+
+    let shut = Unrevoked::because_of(lost.clone(), failed().unwrap());
+    let slow = Unrevoked::because_of(old.clone(), Problem::new(Reason::Throttled, "slow"));
+    let all = after(&[shut.clone(), slow.clone()], false);
+    assert_eq!(all.claims.as_ref(), Some(&before));
+    assert!(all.given_up.is_empty());
+
+    let abandoned = after(&[shut, slow, Unrevoked::kept(app.clone())], true);
+    assert_eq!(abandoned.claims, Some(on(&[(GOOD, &["app", "old"])])));
+    assert_eq!(
+        abandoned.given_up,
+        BTreeMap::from([(lost.clone(), failed().unwrap())])
+    );
+}
+
+#[test]
+fn no_claims_are_left_once_all_is_revoked() {
+    let before = on(&[(GOOD, &["app"])]);
+    assert_eq!(claims_after(&before, &[], Vec::new(), false).claims, None);
 }

@@ -365,7 +365,6 @@ async fn apply(api: &Api<DynamicObject>, name: &str, object: Value) -> Result<()
     Ok(())
 }
 
-/// Creates an object, and refuses unknown fields.
 async fn patch_status(
     api: Api<DynamicObject>,
     name: String,
@@ -380,6 +379,7 @@ async fn patch_status(
     .await
 }
 
+/// Creates an object, and refuses unknown fields.
 async fn create(api: &Api<DynamicObject>, object: &Value, dry_run: bool) -> Result<()> {
     let create = kube::core::Request::new(api.resource_url());
     let parameters = PostParams {
