@@ -300,6 +300,42 @@ fn time_and_randomness_come_from_the_clock_module() {
     }
 }
 
+/// The fuzz targets include these sources by their paths, in a workspace that nothing else builds.
+#[test]
+fn fuzz_crate_includes_every_module_that_its_sources_use() {
+    let library = fs::read_to_string(root().join("fuzz/src/lib.rs")).unwrap();
+    let paths: Vec<PathBuf> = library
+        .lines()
+        .filter_map(|line| line.strip_prefix("#[path = \"../../")?.strip_suffix("\"]"))
+        .map(|path| root().join(path))
+        .collect();
+    let modules: BTreeSet<&str> = library
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    assert_eq!(paths.len(), modules.len());
+    for path in paths {
+        let files = if path.ends_with("mod.rs") {
+            rust_files(path.parent().unwrap())
+        } else {
+            vec![path]
+        };
+        for file in files {
+            let code = fs::read_to_string(&file).unwrap();
+            let code = code.split("#[cfg(test)]").next().unwrap();
+            let is_test = file.components().any(|part| part.as_os_str() == "tests");
+            let missing = paths_from(code, "crate")
+                .into_iter()
+                .find(|path| !modules.contains(path.split("::").nth(1).unwrap_or_default()));
+            assert!(
+                is_test || missing.is_none(),
+                "{}: {missing:?}",
+                file.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn resource_types_use_no_client() {
     for (file, code) in sources("api") {

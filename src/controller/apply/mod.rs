@@ -6,6 +6,7 @@
 //! - `removal`: roles that are not desired any more.
 //! - `role_owners`: which grants share an instance role, and which grant may have a registry role.
 //! - `repositories`: the policies of the grant's repositories.
+//! - `repository_texts`: what a grant's status says of one repository.
 //! - `access`: reads what access depends on; `grant::access` judges it.
 //!
 //! The order is that of the design: the consumer's role comes before the policies that name it, and
@@ -17,6 +18,7 @@ mod executor;
 mod probe;
 mod removal;
 mod repositories;
+mod repository_texts;
 mod role_owners;
 mod roles;
 

@@ -222,7 +222,7 @@ async fn probe_repository(
         return Ok(Found::Usable);
     }
     match account.repository_policy(region, name).await? {
-        PolicyRead::NoRepository => Err(super::repositories::no_repository(repository)),
+        PolicyRead::NoRepository => Err(super::repository_texts::no_repository(repository)),
         PolicyRead::NoPolicy | PolicyRead::Policy(_) => {
             coalescer.note_read(repository);
             Ok(Found::Usable)

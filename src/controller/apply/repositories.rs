@@ -1,5 +1,8 @@
 //! Syncs the policies of one grant's repositories, and reports the outcomes for this grant.
 
+use super::repository_texts::{
+    Each, cannot_stay, does_not_fit, full_percent, no_repository, not_in_yet, summary,
+};
 use super::{Apply, Log, Session};
 use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
@@ -19,15 +22,12 @@ use crate::grant::claims::{Place, Unrevoked};
 use crate::grant::status::{RepositoryOutcome, StatusPart};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::Document;
-use crate::policy::repository::MAX_CHARACTERS;
 use futures::StreamExt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The number of a grant's repositories that are synced at a time.
 const AT_A_TIME: usize = 4;
-
-type Each = BTreeMap<(String, String), RepositoryOutcome>;
 
 /// The current policy of a repository, `None` if there is none, or the reason why it could not be
 /// read.
@@ -495,77 +495,5 @@ impl Log {
         }
         self.changes.extend(standings.changed.clone());
         self.notices.extend(standings.notices.iter().cloned());
-    }
-}
-
-fn summary(each: &Each) -> String {
-    let kept: usize = each.values().map(|outcome| outcome.kept.len()).sum();
-    let stays = match kept {
-        0 => String::new(),
-        1 => "; a statement that it was to take the place of stays, see status.replacements".into(),
-        many => format!(
-            "; {many} statements that it was to take the place of stay, see status.replacements"
-        ),
-    };
-    match each.len() {
-        0 => "no repository matches yet".into(),
-        1 => format!("the repository's policy grants the access{stays}"),
-        many => format!("the policies of {many} repositories grant the access{stays}"),
-    }
-}
-
-/// Returns how full a policy is, rounded up to the next ten percent, so that the value does not
-/// change with every other grant.
-fn full_percent(characters: usize) -> i32 {
-    let tens = (characters * 10).div_ceil(MAX_CHARACTERS);
-    i32::try_from(tens.min(10) * 10).unwrap_or(100)
-}
-
-pub(super) fn no_repository(repository: &RepositoryKey) -> Problem {
-    Problem::new(
-        Reason::RepositoryNotFound,
-        format!(
-            "{repository} does not exist. Create it, or correct spec.registry; it is looked for again"
-        ),
-    )
-}
-
-/// Reports that the rules or the role changed while the policy was being written.
-fn not_in_yet(repository: &RepositoryKey) -> Problem {
-    Problem::new(
-        Reason::Settling,
-        format!("the policy of {repository} does not carry this grant yet; it is looked at again"),
-    )
-}
-
-fn cannot_stay(repository: &RepositoryKey, contested: Option<&Problem>) -> Problem {
-    match contested {
-        Some(problem) => problem.clone(),
-        None => Problem::new(
-            Reason::PolicyTooLarge,
-            format!(
-                "access cannot stay in the policy of {repository}: a statement of its own does not fit within ECR's 10,240 characters without pushing other grants out. Make room there, or set spec.deletionPolicy to Delete"
-            ),
-        ),
-    }
-}
-
-fn does_not_fit(repository: &RepositoryKey, full_percent: i32) -> Problem {
-    Problem::new(
-        Reason::PolicyTooLarge,
-        format!(
-            "the policy of {repository} has no room for this grant within ECR's 10,240 characters: it is {full_percent} % full (rounded up), and whoever has access keeps it; that goes for what this grant had there before. What takes less: wholeAccount instead of roles, or one grant for the whole organization (spec.consumer.organization). What takes nothing there: path AssumeRole alone, or the registry's own policy in ECR, which holds for all repositories"
-        ),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_is_full_at_its_last_characters_and_never_told_emptier_than_it_is() {
-        let told = [0, 1, 1024, 1025, 9_216, 9_217, 10_240].map(full_percent);
-        assert_eq!(told, [0, 10, 10, 20, 90, 100, 100]);
     }
 }
