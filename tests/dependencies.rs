@@ -50,7 +50,7 @@ fn dependencies_have_one_tls_provider() {
     ] {
         assert!(
             !found.contains_key(other),
-            "{other} is in the tree: `cargo tree -i {other}` says by whom"
+            "{other} is in the tree: `cargo tree -i {other}` shows what depends on it"
         );
     }
     assert!(found.contains_key("rustls") && found.contains_key("aws-lc-rs"));

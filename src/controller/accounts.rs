@@ -5,7 +5,7 @@ use crate::api::account_status::{
     AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER,
     SecondWriter,
 };
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant, SOLE_WRITER};
 use crate::aws::Account;
 use crate::controller::Context;
@@ -46,7 +46,9 @@ pub async fn run(
         context.runtime.events.clone(),
         context.cluster.clock.clone(),
     )
-    .backoff(requeue::Reconnect::new(context.runtime.random.clone()))
+    .backoff(requeue::Reconnect::new(
+        context.runtime.pauses.random().clone(),
+    ))
     .reflect(writer)
     .applied_objects()
     .predicate_filter(generation_and_writer, PredicateConfig::default());
@@ -294,7 +296,7 @@ const READ_AHEAD: usize = 8;
 async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
     let policy_cache = &context.cloud.policy_cache;
     let grants = &context.cluster.grants;
-    let resync_interval = &context.runtime.resync_interval;
+    let resync_interval = context.runtime.pauses.resync_interval();
     let rules = account.spec.registry.iter().flat_map(|side| &side.rules);
     let partition = account.spec.partition;
     let of_rules: BTreeSet<String> = rules
@@ -309,7 +311,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
         .chain(&of_rules)
     {
         policy_cache
-            .managed_policy(session, policy, *resync_interval)
+            .managed_policy(session, policy, resync_interval)
             .await;
     }
     let on_account =
@@ -326,7 +328,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
         .take(READ_AHEAD)
     {
         policy_cache
-            .registry_policy(session, region, *resync_interval)
+            .registry_policy(session, region, resync_interval)
             .await;
     }
 }
@@ -365,12 +367,7 @@ fn ready(account: &AWSAccount, told: &Result<String, Problem>, now: &Time) -> Co
 }
 
 fn was_ready(account: &AWSAccount) -> Option<&Condition> {
-    let type_ = ConditionType::Ready.to_string();
-    account
-        .status
-        .iter()
-        .flat_map(|status| &status.conditions)
-        .find(|condition| condition.type_ == type_)
+    conditions::find(&account.status.as_ref()?.conditions, ConditionType::Ready)
 }
 
 /// Returns the last error. An error that occurs again without a recovery in between keeps its time.

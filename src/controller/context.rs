@@ -3,7 +3,7 @@
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
-use crate::clock::{Random, WallClock};
+use crate::clock::WallClock;
 use crate::controller::Stop;
 use crate::controller::events::Events;
 use crate::controller::judging::Judging;
@@ -29,7 +29,6 @@ use crate::telemetry::metrics::Metrics;
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 /// The number of grants that record their claims in the cluster at a time.
@@ -84,9 +83,7 @@ pub struct Runtime {
     pub recording: Semaphore,
     pub backoff: Backoff,
     pub asked: ReconcileLimiter,
-    pub resync_interval: Duration,
     pub pauses: Pauses,
-    pub random: Random,
     pub stop: Stop,
 }
 
@@ -203,8 +200,6 @@ impl Runtime {
             recording: Semaphore::new(RECORDING),
             backoff: Backoff::default(),
             asked: ReconcileLimiter::default(),
-            resync_interval: pauses.resync_interval(),
-            random: pauses.random().clone(),
             pauses,
             stop,
         }
@@ -220,8 +215,10 @@ impl Context {
         Self,
         kube::runtime::reflector::store::Writer<CrossAccountRegistryGrant>,
     ) {
+        use crate::clock::Random;
         use futures::FutureExt;
         use kube::runtime::reflector::store;
+        use std::time::Duration;
         const TIMEOUT: Duration = Duration::from_secs(10);
         let installation: Installation = "0123456789ab".parse().expect("12 hex digits");
         let metrics = Metrics::default();

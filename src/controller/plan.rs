@@ -5,7 +5,7 @@ use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::{Aws, environment};
 use crate::clock::WallClock;
-use crate::controller::apply::{Aim, Apply, ApplyRequest, Executor, Probed};
+use crate::controller::apply::{Aim, Apply, ApplyRequest};
 use crate::controller::context::{Cloud, Cluster};
 use crate::controller::record::has_record;
 use crate::controller::repository_policy::types::Freshness;
@@ -212,23 +212,17 @@ async fn of_grant(
         return plan;
     };
     let owner = Owner::of_resource(resource, &cluster.installation);
-    let apply = Apply {
-        cluster,
-        cloud,
-        executor: Executor::DryRun,
-        request: ApplyRequest {
-            owner: &owner,
-            spec: &resource.spec,
-            aim,
-            claims: &claims,
-            freshness: Freshness::Fresh,
-            // Every policy is read once.
-            max_policy_age: Duration::MAX,
-            abandons: false,
-        },
-        probed: Probed::default(),
+    let request = ApplyRequest {
+        owner: &owner,
+        spec: &resource.spec,
+        aim,
+        claims: &claims,
+        freshness: Freshness::Fresh,
+        // Every policy is read once.
+        max_policy_age: Duration::MAX,
+        abandons: false,
     };
-    let done = apply.run().await;
+    let done = Apply::dry_run(cluster, cloud, request).run().await;
     let outcome = Outcome::new(&decision, &resource.spec, None, done.report);
     plan.problems = outcome.problems();
     plan.changes = done.effects.log.changes;

@@ -5,7 +5,7 @@ use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::aws::rate_limit::Priority;
 use crate::controller::Context;
-use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Effects, Executor, Probed};
+use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Effects};
 use crate::controller::patch;
 use crate::controller::recently_revoked;
 use crate::controller::record::{
@@ -155,8 +155,8 @@ async fn carry_out(
                     // The loss of admission does not entitle the owner to give up access that
                     // cannot be revoked: only a deletion does.
                     let abandons = is_abandoned(resource) && subject.is_deleting();
-                    let apply = apply(subject, Aim::Revoke, &claims, abandons, context);
-                    apply.run().await
+                    let request = request(subject, Aim::Revoke, &claims, abandons, context);
+                    Apply::live(context, request).run().await
                 }
                 None => Done::nothing(None),
             };
@@ -168,8 +168,8 @@ async fn carry_out(
         Decision::Retain(grant) => match recorded {
             Some(claims) => {
                 let abandons = is_abandoned(resource);
-                let apply = apply(subject, Aim::Retain(grant), &claims, abandons, context);
-                Ok(apply.run().await)
+                let request = request(subject, Aim::Retain(grant), &claims, abandons, context);
+                Ok(Apply::live(context, request).run().await)
             }
             None => Ok(Done::nothing(None)),
         },
@@ -182,9 +182,9 @@ async fn carry_out(
                 Some(recorded) => recorded.grown_by(&grant.claims()),
                 None => grant.claims(),
             };
-            let mut apply = apply(subject, Aim::Hold(grant), &claims, false, context);
-            apply.executor = Executor::DryRun;
-            let mut done = apply.run().await;
+            let request = request(subject, Aim::Hold(grant), &claims, false, context);
+            let preview = Apply::dry_run(&context.cluster, &context.cloud, request);
+            let mut done = preview.run().await;
             // The current claims: the record may have been found again meanwhile.
             done.report.claims = claims_cache.claims(resource);
             Ok(done)
@@ -208,37 +208,30 @@ async fn enforce(
     // A place that the grant should still have is never given up.
     let abandons = is_abandoned(subject.resource);
     let before = recorded.unwrap_or_else(Applied::none);
-    let probe = apply(subject, Aim::Hold(grant), &before, abandons, context);
-    let probed = probe.probe(context, grant).await;
+    let to_probe = request(subject, Aim::Hold(grant), &before, abandons, context);
+    let probed = Apply::live(context, to_probe).probe(context, grant).await;
     let recording = context.runtime.recording.acquire().await;
     let claims = claim(subject.resource, context, &probed.claims()).await?;
     drop(recording);
-    let mut apply = apply(subject, Aim::Hold(grant), &claims, abandons, context);
-    apply.probed = probed;
-    Ok(apply.run().await)
+    let request = request(subject, Aim::Hold(grant), &claims, abandons, context);
+    Ok(Apply::live(context, request).after(probed).run().await)
 }
 
-fn apply<'a>(
+fn request<'a>(
     subject: &'a Subject<'a>,
     aim: Aim<'a>,
     claims: &'a Applied,
     abandons: bool,
-    context: &'a Context,
-) -> Apply<'a> {
-    Apply {
-        cluster: &context.cluster,
-        cloud: &context.cloud,
-        executor: Executor::Live(context),
-        request: ApplyRequest {
-            owner: &subject.owner,
-            spec: &subject.resource.spec,
-            aim,
-            claims,
-            freshness: subject.freshness,
-            max_policy_age: how_fresh(subject.resource, context),
-            abandons,
-        },
-        probed: Probed::default(),
+    context: &Context,
+) -> ApplyRequest<'a> {
+    ApplyRequest {
+        owner: &subject.owner,
+        spec: &subject.resource.spec,
+        aim,
+        claims,
+        freshness: subject.freshness,
+        max_policy_age: how_fresh(subject.resource, context),
+        abandons,
     }
 }
 
@@ -398,7 +391,7 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Fresh
     let is_settled =
         status.and_then(|status| status.observed_generation) == resource.meta().generation;
     if is_ready && is_settled && !is_asked_for(resource) {
-        Freshness::MaxAge(context.runtime.resync_interval / 2)
+        Freshness::MaxAge(context.runtime.pauses.resync_interval() / 2)
     } else {
         Freshness::Fresh
     }
@@ -414,8 +407,8 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
         ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
     match is_asked_for(resource) {
         true => Duration::ZERO,
-        false if denied => JUST_NOW.min(context.runtime.resync_interval),
-        false => context.runtime.resync_interval,
+        false if denied => JUST_NOW.min(context.runtime.pauses.resync_interval()),
+        false => context.runtime.pauses.resync_interval(),
     }
 }
 

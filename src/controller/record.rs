@@ -3,7 +3,7 @@
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
 use crate::controller::Context;
-use crate::controller::apply::{Aim, Apply, ApplyRequest, Executor, Probed};
+use crate::controller::apply::{Aim, Apply, ApplyRequest};
 use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::reconcile::Error;
@@ -136,22 +136,16 @@ pub async fn find_own_records(
         return;
     };
     let claims = grant.claims();
-    let search = Apply {
-        cluster: &context.cluster,
-        cloud: &context.cloud,
-        executor: Executor::Live(context),
-        request: ApplyRequest {
-            owner,
-            spec: &resource.spec,
-            aim: Aim::Revoke,
-            claims: &claims,
-            freshness: Freshness::Fresh,
-            max_policy_age: context.runtime.resync_interval,
-            abandons: false,
-        },
-        probed: Probed::default(),
+    let request = ApplyRequest {
+        owner,
+        spec: &resource.spec,
+        aim: Aim::Revoke,
+        claims: &claims,
+        freshness: Freshness::Fresh,
+        max_policy_age: context.runtime.pauses.resync_interval(),
+        abandons: false,
     };
-    match search.find_records(context).await {
+    match Apply::live(context, request).find_records(context).await {
         Ok(()) => claims_cache.record_search(&owner.uid),
         Err(problem) => {
             tracing::debug!(grant = %owner.grant, reason = %problem.reason, "its record cannot be looked for yet: {}", problem.message);

@@ -1,7 +1,7 @@
 //! Reports the outcome of a reconcile: status, Events and drift metrics.
 
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::grant::CrossAccountRegistryGrantStatus as Status;
 use crate::controller::Context;
 use crate::controller::apply::{Effects, Log};
@@ -147,11 +147,7 @@ pub async fn write_status(
 
 /// Returns status, reason and message of the condition `Ready`.
 pub fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
-    let name = ConditionType::Ready.to_string();
-    let condition = status?
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == name)?;
+    let condition = conditions::find(&status?.conditions, ConditionType::Ready)?;
     Some((&condition.status, &condition.reason, &condition.message))
 }
 

@@ -79,7 +79,7 @@ fn grant_changes(
         move |event: &_| unreadable.cluster.unknown.note(event),
     );
     let seen = watch::noted(readiness, "the watch of grants", seen);
-    let seen = seen.backoff(requeue::Reconnect::new(runtime.random.clone()));
+    let seen = seen.backoff(requeue::Reconnect::new(runtime.pauses.random().clone()));
     let seen = vanished::noticed(context.clone(), gone, seen);
     let (counting, queueing) = (context.clone(), context.clone());
     filled(context)
@@ -110,7 +110,7 @@ fn account_changes(
         context.cluster.clock.clone(),
     );
     let seen = watch::noted(readiness, "the watch of accounts", seen);
-    let seen = seen.backoff(requeue::Reconnect::new(runtime.random.clone()));
+    let seen = seen.backoff(requeue::Reconnect::new(runtime.pauses.random().clone()));
     filled(context)
         .watched(Cache::Accounts, seen.reflect(writer))
         .touched_objects()
@@ -125,7 +125,7 @@ fn namespace_changes(
     let runtime = &context.runtime;
     let seen = watch::namespaces(runtime.client.clone());
     let seen = watch::noted(readiness, "the watch of namespaces", seen);
-    let seen = seen.backoff(requeue::Reconnect::new(runtime.random.clone()));
+    let seen = seen.backoff(requeue::Reconnect::new(runtime.pauses.random().clone()));
     filled(context)
         .watched(Cache::Namespaces, seen.reflect(writer))
         .touched_objects()

@@ -13,7 +13,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
 use crate::aws::rate_limit::{self, Priority, Work};
 use crate::controller::Context;
-use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Executor, Probed};
+use crate::controller::apply::{Aim, Apply, ApplyRequest, Done};
 use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::recently_revoked;
@@ -246,7 +246,7 @@ async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
         attempt(context, vanished),
     );
     let ended = isolated("revoke a vanished grant", &context.cloud.metrics, attempt).await;
-    ended.unwrap_or(Some(context.runtime.resync_interval))
+    ended.unwrap_or(Some(context.runtime.pauses.resync_interval()))
 }
 
 /// Removes a completed revocation from `waiting`, or schedules the next attempt after this pause.
@@ -408,22 +408,16 @@ async fn revoke_claims(
     let name = GrantName::of(grant);
     let uid = grant.uid().unwrap_or_default();
     let owner = Owner::of(name.clone(), &uid, &context.cluster.installation);
-    let apply = Apply {
-        cluster: &context.cluster,
-        cloud: &context.cloud,
-        executor: Executor::Live(context),
-        request: ApplyRequest {
-            owner: &owner,
-            spec: &grant.spec,
-            aim: Aim::Revoke,
-            claims,
-            freshness: Freshness::Fresh,
-            max_policy_age: context.runtime.resync_interval,
-            abandons: is_abandoned(grant),
-        },
-        probed: Probed::default(),
+    let request = ApplyRequest {
+        owner: &owner,
+        spec: &grant.spec,
+        aim: Aim::Revoke,
+        claims,
+        freshness: Freshness::Fresh,
+        max_policy_age: context.runtime.pauses.resync_interval(),
+        abandons: is_abandoned(grant),
     };
-    let Done { report, effects } = apply.run().await;
+    let Done { report, effects } = Apply::live(context, request).run().await;
     let outcome = Outcome::new(&Decision::Revoke(Vec::new()), &grant.spec, None, report);
     if let Err(error) = recently_revoked::record(context, &effects.revoked).await {
         tracing::warn!(grant = %name, %error, "what was revoked could not be put on record");

@@ -58,6 +58,13 @@ impl Place {
     }
 }
 
+impl AppliedInstanceRole {
+    /// Returns the name of the role's instance profile. `None`: the operator manages none.
+    pub fn profile(&self) -> Option<&str> {
+        Some(self.instance_profile.as_str()).filter(|name| !name.is_empty())
+    }
+}
+
 /// Claimed place that should be revoked and was not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unrevoked {

@@ -120,8 +120,8 @@ async fn standby_takes_over_when_the_leader_dies_in_mid_write() -> Result<()> {
         .await?
         .allowed()?;
 
-    // One that is told to end gives the Lease back, so that the next need not wait for it to run
-    // out.
+    // A replica that terminates releases the Lease, so that the next one need not wait until it
+    // expires.
     ensure!(second.terminate()?.success(), "it did not end well");
     ensure!(
         case.lease_holder().await?.is_empty(),

@@ -165,11 +165,7 @@ impl Apply<'_> {
         };
         for region in &grant.regions {
             for name in grant.named_repositories() {
-                let repository = RepositoryKey {
-                    account: account.id.clone(),
-                    region: region.clone(),
-                    name: name.clone(),
-                };
+                let repository = RepositoryKey::new(&account.id, region, name);
                 let policy = match account.repository_policy(region, name).await {
                     Ok(PolicyRead::NoRepository) => continue,
                     Ok(PolicyRead::NoPolicy) => Ok(None),

@@ -22,17 +22,17 @@ mod repository_texts;
 mod role_owners;
 mod roles;
 
-pub use self::executor::Executor;
 pub use self::probe::Probed;
 
 use self::access::Reads;
+use self::executor::Executor;
 use self::removal::Removal;
 use self::repositories::RepositoriesStage;
 use self::roles::{InstanceStage, RegistryRoleStage};
 use crate::api::conditions::Reason;
 use crate::api::grant::{AccessStatus, Applied, CrossAccountRegistryGrantSpec as Spec};
 use crate::aws::Account;
-use crate::controller::context::{Cloud, Cluster};
+use crate::controller::context::{Cloud, Cluster, Context};
 use crate::controller::recently_revoked::Revoked;
 use crate::controller::repository_policy::types::Freshness;
 use crate::grant::change::Change;
@@ -155,12 +155,12 @@ impl<'a> ApplyRequest<'a> {
 
 /// Apply of one grant in one reconcile.
 pub struct Apply<'a> {
-    pub cluster: &'a Cluster,
-    pub cloud: &'a Cloud,
-    pub executor: Executor<'a>,
-    pub request: ApplyRequest<'a>,
+    cluster: &'a Cluster,
+    cloud: &'a Cloud,
+    executor: Executor<'a>,
+    request: ApplyRequest<'a>,
     /// Results of reading the places that were not claimed yet.
-    pub probed: Probed,
+    probed: Probed,
 }
 
 /// Sessions in the two accounts of a grant. `consumer` is `None` if nothing is done there.
@@ -176,6 +176,32 @@ struct Stages {
     repositories: RepositoriesStage,
     old_roles: Removal,
     old_instances: Removal,
+}
+
+impl<'a> Apply<'a> {
+    /// Creates an apply that carries its steps out.
+    pub fn live(context: &'a Context, request: ApplyRequest<'a>) -> Self {
+        Self {
+            executor: Executor::Live(context),
+            ..Self::dry_run(&context.cluster, &context.cloud, request)
+        }
+    }
+
+    /// Creates an apply that only reports its steps.
+    pub fn dry_run(cluster: &'a Cluster, cloud: &'a Cloud, request: ApplyRequest<'a>) -> Self {
+        Self {
+            cluster,
+            cloud,
+            executor: Executor::DryRun,
+            request,
+            probed: Probed::default(),
+        }
+    }
+
+    /// Uses the results of reading the places that were not claimed yet.
+    pub fn after(self, probed: Probed) -> Self {
+        Self { probed, ..self }
+    }
 }
 
 impl Apply<'_> {

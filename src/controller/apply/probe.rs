@@ -118,10 +118,9 @@ impl Apply<'_> {
 
     async fn probe_instance(&self, claimed: &AppliedInstanceRole) -> Result<Found, Problem> {
         let consumer = self.request.consumer_account().unwrap_or_default();
-        let profile = Some(claimed.instance_profile.as_str()).filter(|name| !name.is_empty());
         let _turn = self.cloud.turn(consumer).await;
         let account = self.session(consumer).await?;
-        let read = observed_instance(&account, &claimed.role, profile).await;
+        let read = observed_instance(&account, &claimed.role, claimed.profile()).await;
         read.map(Found::Instance)
     }
 
@@ -149,11 +148,7 @@ impl Apply<'_> {
             };
             match pattern {
                 RepositoryPattern::Name(name) => {
-                    let repository = RepositoryKey {
-                        account: account.id.clone(),
-                        region: region.clone(),
-                        name: name.clone(),
-                    };
+                    let repository = RepositoryKey::new(&account.id, region, name);
                     named.push((repository, place));
                 }
                 RepositoryPattern::Prefix(prefix) => {
@@ -218,7 +213,7 @@ async fn probe_repository(
         name,
     } = repository;
     let coalescer = &context.cloud.coalescer;
-    if coalescer.was_read(repository, context.runtime.resync_interval) {
+    if coalescer.was_read(repository, context.runtime.pauses.resync_interval()) {
         return Ok(Found::Usable);
     }
     match account.repository_policy(region, name).await? {

@@ -140,13 +140,9 @@ impl Apply<'_> {
         claimed: &AppliedInstanceRole,
         log: &mut Log,
     ) -> Result<(), Problem> {
-        let AppliedInstanceRole {
-            role,
-            path: _,
-            instance_profile,
-        } = claimed;
+        let role = &claimed.role;
+        let profile = claimed.profile();
         let owner = self.request.owner;
-        let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
         let _held = self.cloud.alone_on(&account.id, role).await;
         let mut removed = RemovedInstance {
             role,

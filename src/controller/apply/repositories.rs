@@ -58,6 +58,10 @@ struct Listed {
     failed: Vec<(String, Problem)>,
 }
 
+fn problems_of(failed: Vec<(String, Problem)>) -> Vec<Problem> {
+    failed.into_iter().map(|(_, problem)| problem).collect()
+}
+
 /// Repository that was claimed, and why its access could not be revoked if it could not.
 type Found = (String, String, Option<Problem>);
 
@@ -184,7 +188,7 @@ impl Apply<'_> {
             .request
             .claims
             .repositories_to_keep(&claimed, &found, &failed);
-        let mut problems: Vec<Problem> = failed.into_iter().map(|(_, problem)| problem).collect();
+        let mut problems = problems_of(failed);
         problems.extend(self.note_unusable(account, &mut stage));
         stage.complete(&problems, wanted.is_some());
         stage
@@ -252,11 +256,7 @@ impl Apply<'_> {
             };
             match pattern {
                 RepositoryPattern::Name(name) => {
-                    let repository = RepositoryKey {
-                        account: account.id.clone(),
-                        region: region.clone(),
-                        name: name.clone(),
-                    };
+                    let repository = RepositoryKey::new(&account.id, region, name);
                     let unread = Err(problem.message.clone());
                     stage.reads.push((repository, unread));
                     stage.each.insert(
@@ -289,7 +289,7 @@ impl Apply<'_> {
         for repository in repositories {
             find_records(context, &account, &repository).await?;
         }
-        let unlisted: Vec<Problem> = failed.into_iter().map(|(_, problem)| problem).collect();
+        let unlisted = problems_of(failed);
         Problem::join(&unlisted).map_or(Ok(()), Err)
     }
 
@@ -342,7 +342,7 @@ impl Apply<'_> {
             };
             stage.note_outcome(repository, reached.is_some(), outcome);
         }
-        let unlisted: Vec<Problem> = failed.into_iter().map(|(_, problem)| problem).collect();
+        let unlisted = problems_of(failed);
         stage.complete(&unlisted, true);
         stage
     }
@@ -446,17 +446,13 @@ impl Apply<'_> {
         let mut listed = Listed::default();
         let claims = self.request.claims;
         for region in claims.repositories.iter().map(|claimed| &claimed.region) {
-            let key = |name: String| RepositoryKey {
-                account: account.id.clone(),
-                region: region.clone(),
-                name,
-            };
             let patterns: Vec<RepositoryPattern> = claims.patterns(region).collect();
             let mut has_prefix = false;
             for pattern in &patterns {
                 match pattern {
                     RepositoryPattern::Name(name) => {
-                        listed.repositories.insert(key(name.clone()));
+                        let named = RepositoryKey::new(&account.id, region, name);
+                        listed.repositories.insert(named);
                     }
                     RepositoryPattern::Prefix(_) => has_prefix = true,
                 }
@@ -476,7 +472,8 @@ impl Apply<'_> {
                     let matching = names
                         .into_iter()
                         .filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
-                    listed.repositories.extend(matching.map(key));
+                    let found = matching.map(|name| RepositoryKey::new(&account.id, region, name));
+                    listed.repositories.extend(found);
                 }
                 Err(fault) => listed.failed.push((region.clone(), fault.into())),
             }

@@ -16,6 +16,7 @@ use crate::grant::Problem;
 use crate::policy::Document;
 use crate::policy::repository::keep::unasked;
 use crate::policy::repository::scope::asked;
+use crate::text::list_some;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -158,21 +159,11 @@ async fn left_in(context: &Context, account: &Account, repository: &RepositoryKe
 }
 
 fn still_there(repository: &RepositoryKey, left: &[String]) -> Problem {
-    let more = if left.len() > TOLD {
-        format!(", and {} more", left.len() - TOLD)
-    } else {
-        String::new()
-    };
-    let some = left
-        .iter()
-        .take(TOLD)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join("; ");
+    let some = list_some(left, TOLD, "; ", |more| format!(", and {more} more"));
     Problem::new(
         Reason::Settling,
         format!(
-            "the policy of {repository} was written and read back, and still allows what no grant asks for: {some}{more}. It is written again; if this lasts, find who calls ecr:SetRepositoryPolicy there in CloudTrail"
+            "the policy of {repository} was written and read back, and still allows what no grant asks for: {some}. It is written again; if this lasts, find who calls ecr:SetRepositoryPolicy there in CloudTrail"
         ),
     )
 }

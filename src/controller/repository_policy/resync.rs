@@ -21,7 +21,7 @@ pub async fn look_after(context: Arc<Context>) {
         for repository in context
             .cloud
             .coalescer
-            .to_look_after(context.runtime.resync_interval)
+            .to_look_after(context.runtime.pauses.resync_interval())
             .await
         {
             by_account

@@ -295,7 +295,7 @@ impl Pass<'_> {
         if self.again.is_empty() {
             return Ok(ContentionAction::Free);
         }
-        let pause = self.context.runtime.resync_interval;
+        let pause = self.context.runtime.pauses.resync_interval();
         let contest = &self.memory.replacing;
         let action = contest.judge_replaced_again(pause, Instant::now());
         if action == ContentionAction::Wait {
@@ -313,7 +313,7 @@ impl Pass<'_> {
             return begun.action;
         }
         second_writer::look_at_policy(self.context, self.repository, plan.current.as_ref());
-        let pause = self.context.runtime.resync_interval;
+        let pause = self.context.runtime.pauses.resync_interval();
         let contest = &mut self.memory.contest;
         let action = contest.judge(&plan.found, &plan.wanted, pause, Instant::now());
         self.begun = Some(Begun {
@@ -408,7 +408,7 @@ impl Pass<'_> {
         memory
             .replaced
             .retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
-        let pause = context.runtime.resync_interval;
+        let pause = context.runtime.pauses.resync_interval();
         let is_contested = memory.contest.is_on(pause, now);
         let contested_sids = is_contested.then_some(&plan.foreign_sids);
         if context.cloud.contested.note(repository, contested_sids) {

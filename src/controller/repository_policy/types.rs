@@ -16,6 +16,16 @@ pub struct RepositoryKey {
     pub name: String,
 }
 
+impl RepositoryKey {
+    pub fn new(account: &AccountId, region: &str, name: impl Into<String>) -> Self {
+        Self {
+            account: account.clone(),
+            region: region.to_owned(),
+            name: name.into(),
+        }
+    }
+}
+
 impl fmt::Display for RepositoryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

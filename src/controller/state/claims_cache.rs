@@ -85,13 +85,12 @@ impl ClaimsCache {
         role: &str,
         profile: Option<&str>,
     ) -> bool {
-        let profile = profile.unwrap_or_default();
         self.with_claims(grant, |claims| {
             claims.is_some_and(|applied| {
                 applied
                     .instance_roles
                     .iter()
-                    .any(|claimed| claimed.role == role && claimed.instance_profile == profile)
+                    .any(|claimed| claimed.role == role && claimed.profile() == profile)
             })
         })
     }

@@ -199,14 +199,9 @@ async fn repositories(
             ) {
                 looked.refused.insert(arn.clone());
             }
-            looked.repositories.insert(
-                arn,
-                RepositoryKey {
-                    account: (*id).clone(),
-                    region: region.into(),
-                    name,
-                },
-            );
+            looked
+                .repositories
+                .insert(arn, RepositoryKey::new(id, region, name));
         }
     }
     Ok(())
