@@ -6,13 +6,14 @@ WORKDIR /build
 
 # Builds the dependencies without our sources, so that this layer is rebuilt only when a manifest changes. The base image has
 # the C compiler that aws-lc-sys needs. On x86-64 and ARM64, aws-lc-sys does not need CMake.
-# The workspace's other member is for tests. Its manifest is needed because Cargo.lock also covers it (--locked).
+# The workspace's other members are for tests. Their manifests are needed because Cargo.lock also covers it (--locked).
 # rust-toolchain.toml is not copied: the base image determines the compiler.
 COPY Cargo.toml Cargo.lock ./
 COPY tests/support/Cargo.toml tests/support/
-RUN mkdir -p src tests/support/src \
+COPY tests/simulation/Cargo.toml tests/simulation/
+RUN mkdir -p src tests/support/src tests/simulation/src \
  && echo 'fn main() {}' >src/main.rs \
- && touch src/lib.rs tests/support/src/lib.rs \
+ && touch src/lib.rs tests/support/src/lib.rs tests/simulation/src/lib.rs \
  && cargo build --release --locked --package registry-grants --bin registry-grants
 
 # Builds our sources. COPY keeps their modification times, which may be older than the stubs above. cargo compares times, so

@@ -1,0 +1,3 @@
+//! A simulation of the whole operator, on virtual time and from one seed.
+
+#![warn(missing_docs)]
