@@ -1,4 +1,6 @@
-//! Texts for people that stay short, whatever they describe.
+//! Texts for people.
+
+use std::error::Error;
 
 /// Joins the first `limit` texts with `separator`. If there are more, the result of `rest` for
 /// their number follows.
@@ -31,6 +33,20 @@ pub fn truncate(mut text: String, longest: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(longest) {
         text.truncate(end);
         text.push('…');
+    }
+    text
+}
+
+/// Returns an error's message, followed by the messages of its causes that add to it.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
     }
     text
 }

@@ -15,18 +15,14 @@
 //! - `unresolved`: recognises host names that do not resolve.
 //! - `causes`: the chain of an error's causes.
 //! - `server_clock`: AWS's time, from the `Date` header of its answers.
-//! - [`environment`]: the SDK's configuration, from the environment.
-//! - `ca_bundle`: the certificates in `AWS_CA_BUNDLE`.
 //!
 //! The operator makes no other AWS calls. This module decides nothing: [`crate::grant`] plans every
 //! change.
 
 pub mod answer;
-mod ca_bundle;
 mod causes;
 mod denial;
 pub mod ecr;
-pub mod environment;
 pub mod error;
 pub mod iam;
 mod interceptor;
@@ -42,4 +38,4 @@ pub use error::AwsError;
 pub use session::{Account, Aws};
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

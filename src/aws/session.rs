@@ -103,8 +103,8 @@ pub struct Account {
 
 impl Aws {
     /// Creates the sessions of this installation. `ambient` has the operator's own credentials, and
-    /// must not retry calls: see [`super::environment::load`]. `call_timeout` bounds an entire
-    /// call, including its wait for the rate limit.
+    /// must not retry calls. `call_timeout` bounds an entire call, including its wait for the rate
+    /// limit.
     pub fn new(
         ambient: SdkConfig,
         installation: &Installation,

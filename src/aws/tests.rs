@@ -22,6 +22,13 @@ use rstest::rstest;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+/// Returns a configuration for tests that make no calls.
+pub fn offline_config() -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .build()
+}
+
 /// A stand-in for AWS: returns a status and a body for an operation's name and a request's body.
 type Answers = dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync;
 

@@ -1,13 +1,18 @@
 //! `registry-grants controller`: the operator itself.
 
+use super::environment::{aws, cluster, stop};
 use crate::api::sweep::SweepMode;
-use crate::controller;
+use crate::clock::{Random, WallClock};
+use crate::controller::compute_pool::ComputePool;
+use crate::controller::{self, Edges, Settings};
 use crate::policy::Installation;
+use crate::telemetry::Telemetry;
 use crate::telemetry::logs::{self, Format};
 use crate::telemetry::traces::Traces;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 const EXAMPLES: &str = "\
 Examples, outside of a cluster (the chart runs it inside):
@@ -114,10 +119,35 @@ impl Sweep {
 
 /// Runs the operator until it receives a termination signal.
 pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let traces = arguments
+        .otlp_endpoint
+        .as_ref()
+        .filter(|endpoint| !endpoint.is_empty())
+        .map(|endpoint| Traces::to(endpoint, service_name(), runtime.handle()))
+        .transpose()?;
+    logs::start(arguments.log_format, &arguments.log_level, traces.as_ref())?;
+    let health_address = arguments.health_address;
+    let settings = settings(arguments)?;
+    let ended = runtime.block_on(async {
+        let edges = edges(&settings, health_address).await?;
+        controller::run(settings, edges).await
+    });
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    // The results of running computations are no longer needed.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+fn settings(arguments: Arguments) -> Result<Settings, Box<dyn Error>> {
     let Arguments {
         resync_interval,
         installation,
-        health_address,
+        health_address: _,
         concurrency,
         aws_call_timeout,
         leader_election,
@@ -125,18 +155,10 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         sweep,
         sweep_interval: interval,
         sweep_unclaimed_for: unclaimed_for,
-        log_format,
-        log_level,
-        otlp_endpoint,
+        log_format: _,
+        log_level: _,
+        otlp_endpoint: _,
     } = arguments;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let traces = otlp_endpoint
-        .filter(|endpoint| !endpoint.is_empty())
-        .map(|endpoint| Traces::to(&endpoint, runtime.handle()))
-        .transpose()?;
-    logs::start(log_format, &log_level, traces.as_ref())?;
     if leader_election && lease_duration < aws_call_timeout * 3 {
         return Err("--lease-duration must be at least three times --aws-call-timeout".into());
     }
@@ -145,10 +167,9 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             "--lease-duration must be whole seconds: a Lease has its duration in seconds".into(),
         );
     }
-    let settings = controller::Settings {
+    Ok(Settings {
         resync_interval,
         installation,
-        health_address,
         concurrency,
         call_timeout: aws_call_timeout,
         lease_duration: leader_election.then_some(lease_duration),
@@ -158,14 +179,43 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             interval,
             unclaimed_for,
         }),
-    };
-    let ended = runtime.block_on(controller::run(settings));
-    if let Some(traces) = traces {
-        traces.end();
-    }
-    // The results of running computations are no longer needed.
-    runtime.shutdown_timeout(Duration::from_millis(200));
-    ended
+    })
+}
+
+/// Connects the operator to the real world.
+async fn edges(settings: &Settings, health_address: SocketAddr) -> Result<Edges, Box<dyn Error>> {
+    let (client, api_server) = cluster::connect()
+        .await
+        .map_err(|error| format!("no access to a cluster: {error}"))?;
+    let listener = TcpListener::bind(health_address)
+        .await
+        .map_err(|error| format!("health checks cannot be served on {health_address}: {error}"))?;
+    let stop = stop::signals()
+        .map_err(|error| format!("termination signals cannot be handled: {error}"))?;
+    let random = Random::from_entropy();
+    // The suffix changes when the container restarts.
+    let pod = settings.pod_name.as_deref().unwrap_or("registry-grants");
+    let identity = format!("{pod}-{:08x}", random.number());
+    Ok(Edges {
+        client,
+        api_server,
+        aws: aws::load(settings.call_timeout).await,
+        listener: Some(listener),
+        stop: Box::pin(stop),
+        identity,
+        telemetry: Telemetry::default(),
+        clock: WallClock::system(),
+        random,
+        pool: ComputePool::Threads,
+    })
+}
+
+/// Returns the name under which a collector of traces shows the operator.
+fn service_name() -> String {
+    std::env::var("OTEL_SERVICE_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "registry-grants".into())
 }
 
 /// Parses an interval of at least a second. A shorter one would cause a hot loop.

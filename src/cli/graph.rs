@@ -11,12 +11,13 @@ mod table;
 mod tests;
 
 use super::block_on;
+use super::environment::cluster;
 use super::json::pretty;
 use super::manifests::{FileNames, Files};
 use super::terminal::{note, plain, print};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
-use crate::controller::connection;
+use crate::text::with_causes;
 use edges::Edge;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -124,10 +125,8 @@ async fn list_grants(
     context: Option<&str>,
     namespace: Option<&str>,
 ) -> Result<Vec<CrossAccountRegistryGrant>, String> {
-    let config = connection::config(context)
-        .await
-        .map_err(|why| plain(&why))?;
-    let place = connection::place(&config);
+    let config = cluster::config(context).await.map_err(|why| plain(&why))?;
+    let place = cluster::place(&config);
     let client = Client::try_from(config).map_err(|error| cannot_list(&place, &error))?;
     let api: Api<CrossAccountRegistryGrant> = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -151,6 +150,6 @@ async fn list_grants(
 fn cannot_list(place: &str, error: &kube::Error) -> String {
     plain(&format!(
         "{place}: cannot list the grants: {}",
-        connection::causes(error)
+        with_causes(error)
     ))
 }

@@ -9,6 +9,7 @@
 //! - `policy`: shows where two policy documents differ in meaning.
 //! - `crds`: prints the custom resource definitions, and their reference.
 //! - `completions`: prints a shell completion script.
+//! - `environment`: connections, credentials and stop signals of the process.
 //! - `manifests`: reads grants, accounts and namespaces from files.
 //! - `policy_diff`: prints the differences between policy documents.
 //! - `json`: prints JSON for people.
@@ -18,6 +19,7 @@
 mod completions;
 mod controller;
 mod crds;
+mod environment;
 mod explain;
 mod graph;
 mod handoff;
@@ -130,7 +132,7 @@ pub fn main() -> ExitCode {
         arguments.command,
         Command::Controller(_) | Command::Explain(_) | Command::Plan(_)
     );
-    if asks_aws && let Err(why) = crate::aws::environment::check_ca_bundle() {
+    if asks_aws && let Err(why) = environment::aws::check_ca_bundle() {
         note(why);
         return ExitCode::FAILURE;
     }

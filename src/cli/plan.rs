@@ -5,9 +5,11 @@
 mod output;
 
 use super::block_on;
+use super::environment;
 use super::manifests::{Files, Sources};
 use super::terminal::{note, print};
 use crate::api::conditions::Reason;
+use crate::clock::WallClock;
 use crate::controller::plan::{GrantPlan, Manifests, plan_grants};
 use crate::grant::{AccountLookup as _, GrantName};
 use crate::policy::Installation;
@@ -122,11 +124,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Installation::of_cluster("")
     });
     let invalid = files.invalid.clone();
-    let mut plans = block_on(plan_grants(
-        manifests(files, *complete),
-        &installation,
-        *aws_call_timeout,
-    ))?;
+    let mut plans = block_on(async {
+        plan_grants(
+            manifests(files, *complete),
+            &installation,
+            *aws_call_timeout,
+            environment::aws::load(*aws_call_timeout).await,
+            WallClock::system(),
+        )
+        .await
+    })?;
     for GrantPlan {
         grant, problems, ..
     } in &mut plans

@@ -5,6 +5,7 @@ use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
 use crate::clock::WallClock;
 use crate::controller::Stop;
+use crate::controller::compute_pool::ComputePool;
 use crate::controller::events::Events;
 use crate::controller::judging::Judging;
 use crate::controller::leadership::Leadership;
@@ -144,7 +145,7 @@ impl Cluster {
 impl Cloud {
     /// Creates the state of a start, which has read nothing yet. `concurrency` is the number of
     /// grants that are reconciled at a time in each account.
-    pub fn new(aws: Aws, concurrency: u16, metrics: Metrics) -> Self {
+    pub fn new(aws: Aws, concurrency: u16, pool: ComputePool, metrics: Metrics) -> Self {
         Self {
             aws,
             policy_cache: PolicyCache::default(),
@@ -153,7 +154,7 @@ impl Cloud {
             contested: ContestedPolicies::default(),
             role_locks: RoleLocks::default(),
             slots: Slots::new(concurrency),
-            judging: Judging::default(),
+            judging: Judging::new(pool),
             metrics,
         }
     }
@@ -227,7 +228,7 @@ impl Context {
             accounts: store().0,
             namespaces: store().0,
         };
-        let sdk = crate::aws::environment::load(TIMEOUT).await;
+        let sdk = crate::aws::tests::offline_config();
         let clock = WallClock::system();
         let aws = Aws::new(sdk, &installation, TIMEOUT, metrics.clone(), clock.clone());
         let context = Self {
@@ -238,11 +239,11 @@ impl Context {
                 watch_caches,
                 Requests::unserved(metrics.clone()),
             ),
-            cloud: Cloud::new(aws, 1, metrics),
+            cloud: Cloud::new(aws, 1, ComputePool::Threads, metrics),
             runtime: Runtime::new(
                 Arc::new(Leadership::always(TIMEOUT)),
                 client.clone(),
-                Events::new(client, None),
+                Events::new(client, None, WallClock::system(), Random::from_entropy()),
                 Pauses::new(TIMEOUT * 60, Random::from_entropy()),
                 futures::future::pending().boxed().shared(),
             ),

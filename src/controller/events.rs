@@ -1,20 +1,29 @@
-//! Publishes Events on the resources, which `kubectl describe` shows.
+//! Publishes Events on the resources, which `kubectl describe` shows. It uses the operator's clock,
+//! which `kube::runtime::events::Recorder` does not. A recorder also counts Events by their reason
+//! alone, and keeps the first one's note.
 
 use crate::api::conditions::Reason;
+use crate::clock::{Random, WallClock};
 use crate::grant::change::Change;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::{Event as K8sEvent, EventSeries};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The longest note that the API takes, in bytes.
 const LONGEST_NOTE: usize = 1_000;
 
-/// How long repetitions of a note are counted in one Event: a little longer than in a recorder.
+/// The name of this controller in its Events.
+const CONTROLLER: &str = "registry-grants";
+
+/// How long repetitions of a note are counted in one Event. The API server keeps an Event for an
+/// hour by default.
 const COUNTED_FOR: Duration = Duration::from_secs(600);
 
 /// Publisher of Events. An Event that cannot be published is logged, and never stops the work that
@@ -22,47 +31,45 @@ const COUNTED_FOR: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub struct Events {
     client: Client,
-    reporter: Reporter,
-    told: Arc<Mutex<HashMap<Told, (Recorder, Instant)>>>,
+    /// This replica's Pod, or the operator if it runs in none.
+    instance: String,
+    clock: WallClock,
+    random: Random,
+    published: Arc<Mutex<HashMap<Identity, Published>>>,
 }
 
-/// Identity of an Event: its object, reason and note.
-#[derive(PartialEq, Eq, Hash)]
-struct Told {
+/// What one Event is about: repetitions are counted in the same Event.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Identity {
     uid: Option<String>,
     reason: String,
     note: String,
 }
 
+/// An Event that was published, and when that was last.
+struct Published {
+    event: K8sEvent,
+    last: Instant,
+}
+
+/// A new Event, before it has a name and a time.
+struct Event {
+    type_: &'static str,
+    reason: String,
+    note: String,
+    action: String,
+}
+
 impl Events {
     /// Creates a publisher. `pod` is the name of this replica's Pod.
-    pub fn new(client: Client, pod: Option<String>) -> Self {
-        let reporter = Reporter {
-            controller: "registry-grants".into(),
-            instance: pod,
-        };
+    pub fn new(client: Client, pod: Option<String>, clock: WallClock, random: Random) -> Self {
         Self {
             client,
-            reporter,
-            told: Arc::default(),
+            instance: pod.unwrap_or_else(|| CONTROLLER.into()),
+            clock,
+            random,
+            published: Arc::default(),
         }
-    }
-
-    /// Returns the recorder for one note. A recorder counts Events by their reason alone and keeps
-    /// the first one's note, so that another note would never be read. Therefore each note has its
-    /// own recorder.
-    fn recorder(&self, told: Told) -> Recorder {
-        let mut recorders = self.told.lock().expect("no panic while held");
-        recorders.retain(|_, (_, last)| last.elapsed() < COUNTED_FOR);
-        let new = || {
-            (
-                Recorder::new(self.client.clone(), self.reporter.clone()),
-                Instant::now(),
-            )
-        };
-        let (recorder, last) = recorders.entry(told).or_insert_with(new);
-        *last = Instant::now();
-        recorder.clone()
     }
 
     /// Reports that the grant is in place.
@@ -185,7 +192,7 @@ impl Events {
         action: &str,
         note: &str,
     ) {
-        self.publish(about, event(EventType::Normal, reason, action, note))
+        self.publish(about, event("Normal", reason, action, note))
             .await;
     }
 
@@ -196,24 +203,111 @@ impl Events {
         action: &str,
         note: &str,
     ) {
-        self.publish(about, event(EventType::Warning, reason, action, note))
+        self.publish(about, event("Warning", reason, action, note))
             .await;
     }
 
     async fn publish(&self, about: &ObjectReference, event: Event) {
-        let told = Told {
+        let identity = Identity {
             uid: about.uid.clone(),
             reason: event.reason.clone(),
-            note: event.note.clone().unwrap_or_default(),
+            note: event.note.clone(),
         };
-        if let Err(error) = self.recorder(told).publish(&event, about).await {
-            tracing::warn!(name = about.name, namespace = about.namespace, %error, "an Event could not be published");
+        let published = match self.repeated(&identity) {
+            Some(repeated) => match self.update(repeated).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => {
+                    self.create(about, event).await
+                }
+                updated => updated,
+            },
+            None => self.create(about, event).await,
+        };
+        match published {
+            Ok(event) => {
+                let last = Instant::now();
+                self.published().insert(identity, Published { event, last });
+            }
+            Err(error) => {
+                tracing::warn!(name = about.name, namespace = about.namespace, %error, "an Event could not be published");
+            }
         }
+    }
+
+    /// Returns the Event to update if the same was published lately.
+    fn repeated(&self, identity: &Identity) -> Option<K8sEvent> {
+        let mut published = self.published();
+        published.retain(|_, published| published.last.elapsed() < COUNTED_FOR);
+        let mut event = published.get(identity)?.event.clone();
+        let count = event.series.map_or(2, |series| series.count + 1);
+        event.series = Some(EventSeries {
+            count,
+            last_observed_time: MicroTime(self.clock.now()),
+        });
+        Some(event)
+    }
+
+    async fn create(&self, about: &ObjectReference, event: Event) -> kube::Result<K8sEvent> {
+        let event = self.named(about, event);
+        self.api(about)
+            .create(&PostParams::default(), &event)
+            .await?;
+        Ok(event)
+    }
+
+    async fn update(&self, event: K8sEvent) -> kube::Result<K8sEvent> {
+        let about = event.regarding.clone().unwrap_or_default();
+        self.api(&about)
+            .patch(
+                &event.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(&event),
+            )
+            .await?;
+        Ok(event)
+    }
+
+    /// Returns the Event as the API takes it.
+    fn named(&self, about: &ObjectReference, event: Event) -> K8sEvent {
+        let Event {
+            type_,
+            reason,
+            note,
+            action,
+        } = event;
+        let now = self.clock.now();
+        let object = about.name.as_deref().unwrap_or(CONTROLLER);
+        let suffix = format!("{:x}{:08x}", now.as_nanosecond(), self.random.number());
+        K8sEvent {
+            metadata: ObjectMeta {
+                namespace: about.namespace.clone(),
+                name: Some(format!("{object}.{suffix}")),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            type_: Some(type_.into()),
+            reason: Some(reason),
+            note: Some(note),
+            action: Some(action),
+            regarding: Some(about.clone()),
+            reporting_controller: Some(CONTROLLER.into()),
+            reporting_instance: Some(self.instance.clone()),
+            ..K8sEvent::default()
+        }
+    }
+
+    /// Events on objects without a namespace are in the default one.
+    fn api(&self, about: &ObjectReference) -> Api<K8sEvent> {
+        let namespace = about.namespace.as_deref().unwrap_or("default");
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn published(&self) -> MutexGuard<'_, HashMap<Identity, Published>> {
+        self.published.lock().expect("no panic while held")
     }
 }
 
 /// Creates an Event. A note that is too long for the API is cut.
-fn event(type_: EventType, reason: String, action: &str, note: &str) -> Event {
+fn event(type_: &'static str, reason: String, action: &str, note: &str) -> Event {
     let mut note = note.to_owned();
     while note.len() > LONGEST_NOTE {
         note.pop();
@@ -221,8 +315,127 @@ fn event(type_: EventType, reason: String, action: &str, note: &str) -> Event {
     Event {
         type_,
         reason,
-        note: Some(note),
+        note,
         action: action.into(),
-        secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::Value;
+    use std::time::Duration;
+
+    /// The requests that an API server got. It refuses to change Events while `is_empty` is set.
+    #[derive(Clone, Default)]
+    struct Server {
+        requests: Arc<Mutex<Vec<(Method, Value)>>>,
+        is_empty: Arc<Mutex<bool>>,
+    }
+
+    impl Server {
+        fn events(&self) -> Events {
+            let server = self.clone();
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move {
+                    let (parts, body) = request.into_parts();
+                    let body = body.collect_bytes().await.unwrap();
+                    let is_lost = parts.method == Method::PATCH && *server.is_empty.lock().unwrap();
+                    let content = serde_json::from_slice(&body).unwrap();
+                    server
+                        .requests
+                        .lock()
+                        .unwrap()
+                        .push((parts.method, content));
+                    let gone = r#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404,"message":"gone"}"#;
+                    let (code, body) = if is_lost {
+                        (404, gone.as_bytes().to_vec())
+                    } else {
+                        (201, body.to_vec())
+                    };
+                    let body = Body::from(body);
+                    Ok::<_, std::convert::Infallible>(
+                        Response::builder().status(code).body(body).unwrap(),
+                    )
+                }
+            });
+            let clock = WallClock::starting_at("2026-01-01T12:00:00Z".parse().unwrap());
+            let client = Client::new(service, "registry-grants");
+            Events::new(client, Some("pod-1".into()), clock, Random::seeded(1))
+        }
+
+        fn take(&self) -> Vec<(Method, Value)> {
+            std::mem::take(&mut self.requests.lock().unwrap())
+        }
+    }
+
+    fn grant() -> ObjectReference {
+        ObjectReference {
+            name: Some("a".into()),
+            namespace: Some("team".into()),
+            uid: Some("1".into()),
+            ..ObjectReference::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn repeated_event_is_counted_at_the_clocks_time() {
+        let server = Server::default();
+        let events = server.events();
+        events.granted(&grant(), "pull").await;
+        tokio::time::advance(Duration::from_secs(90)).await;
+        events.granted(&grant(), "pull").await;
+        let requests = server.take();
+        let [(created, first), (changed, second)] = &requests[..] else {
+            panic!("{requests:?}")
+        };
+        assert_eq!((created, changed), (&Method::POST, &Method::PATCH));
+        assert_eq!(first["eventTime"], "2026-01-01T12:00:00.000000Z");
+        assert_eq!(first["reportingInstance"], "pod-1");
+        assert_eq!(second["metadata"]["name"], first["metadata"]["name"]);
+        assert_eq!(second["series"]["count"], 2);
+        let last = &second["series"]["lastObservedTime"];
+        assert_eq!(last, "2026-01-01T12:01:30.000000Z");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn event_is_new_with_another_note_or_after_a_pause() {
+        let server = Server::default();
+        let events = server.events();
+        events.granted(&grant(), "pull").await;
+        events.granted(&grant(), "push").await;
+        tokio::time::advance(COUNTED_FOR).await;
+        events.granted(&grant(), "pull").await;
+        let requests = server.take();
+        assert!(requests.iter().all(|(method, _)| method == Method::POST));
+        let names: std::collections::BTreeSet<_> = requests
+            .iter()
+            .map(|(_, event)| event["metadata"]["name"].to_string())
+            .collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn repeated_event_is_created_again_if_it_was_deleted() {
+        let server = Server::default();
+        let events = server.events();
+        events.granted(&grant(), "pull").await;
+        *server.is_empty.lock().unwrap() = true;
+        events.granted(&grant(), "pull").await;
+        let methods: Vec<Method> = server
+            .take()
+            .into_iter()
+            .map(|(method, _)| method)
+            .collect();
+        assert_eq!(methods, [Method::POST, Method::PATCH, Method::POST]);
+    }
+
+    #[test]
+    fn long_note_is_cut_between_characters() {
+        let cut = event("Normal", "Granted".into(), "Reconcile", &"ä".repeat(600));
+        assert_eq!(cut.note, "ä".repeat(500));
     }
 }

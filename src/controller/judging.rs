@@ -2,9 +2,11 @@
 //! policies that they write. So it waits for a slot and has a time limit.
 
 use crate::aws::rate_limit::{self, Priority, Work};
+use crate::controller::compute_pool::ComputePool;
 use crate::controller::state::keyed_locks::KeyedLocks;
 use crate::controller::state::pending::Waiting;
 use crate::controller::state::slots::Slots;
+use crate::controller::supervise::Panicked;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,16 +24,7 @@ pub struct Judging {
     turns: Slots,
     namespaces: KeyedLocks<Arc<str>>,
     patience: Duration,
-}
-
-impl Default for Judging {
-    fn default() -> Self {
-        Self {
-            turns: Slots::new(AT_A_TIME),
-            namespaces: KeyedLocks::default(),
-            patience: PATIENCE,
-        }
-    }
+    pool: ComputePool,
 }
 
 /// Reason why a grant was not evaluated.
@@ -42,10 +35,20 @@ pub enum NotJudged {
     Outdated,
     /// A bug.
     #[error(transparent)]
-    Panicked(#[from] tokio::task::JoinError),
+    Panicked(#[from] Panicked),
 }
 
 impl Judging {
+    /// Creates slots for evaluations that run in this pool.
+    pub fn new(pool: ComputePool) -> Self {
+        Self {
+            turns: Slots::new(AT_A_TIME),
+            namespaces: KeyedLocks::default(),
+            patience: PATIENCE,
+            pool,
+        }
+    }
+
     /// Evaluates a grant once a slot is free. `judge` gets a function that returns whether to stop.
     /// Each change of the grant makes this call check `is_outdated`, because the grant's next
     /// reconcile, which may revoke access, begins only after this one.
@@ -69,7 +72,7 @@ impl Judging {
             let turn = rate_limit::with(work, self.turns.enter("", false)).await;
             let patience = self.patience;
             // Thousands of repositories take a while: the Lease is renewed meanwhile.
-            let judging = tokio::task::spawn_blocking(move || {
+            let judging = self.pool.compute(move || {
                 // Held until the processor is free again, even when no caller waits for the result.
                 let _turn = (alone, turn);
                 let begun = Instant::now();
@@ -128,7 +131,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_changed_grant_is_not_judged_to_the_end() {
-        let (judging, pending) = (Judging::default(), Pending::default());
+        let judging = Judging::new(ComputePool::Threads);
+        let pending = Pending::default();
         let key = ("team".to_owned(), "a".to_owned());
         let waiting = pending.wait(key.clone());
         let changed = AtomicBool::new(false);
@@ -153,7 +157,7 @@ mod tests {
     async fn a_namespace_with_many_slow_grants_does_not_keep_the_others_waiting() {
         let judging = Judging {
             patience: Duration::from_secs(3600),
-            ..Judging::default()
+            ..Judging::new(ComputePool::Threads)
         };
         let pending = Pending::default();
         let begun: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();

@@ -29,15 +29,15 @@
 //! - `patch`: writes finalizers and statuses.
 //! - `events`: publishes Events.
 //! - `judging`: slots for the evaluation of access.
-//! - `watch`, `stored`: watches, and objects that may not be readable.
-//! - [`connection`], `proxies`: the connection to the API server.
+//! - [`compute_pool`]: where such an evaluation runs.
+//! - [`watch`], `stored`: watches, and objects that may not be readable.
 //! - `supervise`: restarts background tasks that panic.
 //!
 //! The shell reads, calls and writes, and decides as little as it can.
 
 mod accounts;
 mod apply;
-pub mod connection;
+pub mod compute_pool;
 mod context;
 mod events;
 mod instrument;
@@ -45,7 +45,6 @@ mod judging;
 mod leadership;
 mod patch;
 pub mod plan;
-mod proxies;
 mod recently_revoked;
 mod reconcile;
 mod record;
@@ -61,14 +60,20 @@ mod supervise;
 pub mod sweep;
 mod triggers;
 mod vanished;
-mod watch;
+pub mod watch;
 
 pub use self::run::run;
 
+use self::compute_pool::ComputePool;
 use self::context::Context;
+use crate::clock::{Random, WallClock};
 use crate::policy::Installation;
-use std::net::SocketAddr;
+use crate::telemetry::Telemetry;
+use aws_config::SdkConfig;
+use futures::future::BoxFuture;
+use kube::Client;
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -77,8 +82,6 @@ pub struct Settings {
     pub resync_interval: Duration,
     /// The installation's ID. `None`: derived from the cluster.
     pub installation: Option<Installation>,
-    /// Where health checks are served.
-    pub health_address: SocketAddr,
     /// The number of grants that are reconciled at a time in each account.
     pub concurrency: u16,
     /// The time limit for a call to AWS, and for a write in the cluster.
@@ -91,5 +94,32 @@ pub struct Settings {
     pub sweep: Option<sweep::SweepSettings>,
 }
 
+/// Everything outside of the operator that it depends on. The CLI passes the real things in, and a
+/// simulation its own.
+pub struct Edges {
+    /// The client for the API server. Its default namespace has the Lease. A read that gets no
+    /// answer must end after [`watch::SILENT_AT_MOST`].
+    pub client: Client,
+    /// The address of the API server, for messages.
+    pub api_server: String,
+    /// The SDK's configuration with the operator's own credentials. It must not retry calls, and
+    /// must limit their time to [`Settings::call_timeout`].
+    pub aws: SdkConfig,
+    /// Where health checks and metrics are served. `None`: nowhere.
+    pub listener: Option<TcpListener>,
+    /// Resolves when the operator should finish its writes and end.
+    pub stop: BoxFuture<'static, ()>,
+    /// The identity of this replica in the Lease. No two replicas and no two starts have the same.
+    pub identity: String,
+    /// Where the operator reports its health and metrics.
+    pub telemetry: Telemetry,
+    /// The time of day.
+    pub clock: WallClock,
+    /// The source of jitter.
+    pub random: Random,
+    /// Where long computations run.
+    pub pool: ComputePool,
+}
+
 /// Future that resolves when the operator receives a stop signal.
-type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
+type Stop = futures::future::Shared<BoxFuture<'static, ()>>;

@@ -3,9 +3,10 @@
 
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
-use crate::aws::{Aws, environment};
+use crate::aws::Aws;
 use crate::clock::WallClock;
 use crate::controller::apply::{Aim, Apply, ApplyRequest};
+use crate::controller::compute_pool::ComputePool;
 use crate::controller::context::{Cloud, Cluster};
 use crate::controller::record::has_record;
 use crate::controller::repository_policy::types::Freshness;
@@ -19,6 +20,7 @@ use crate::grant::status::Outcome;
 use crate::grant::{Decision, Grant, GrantInput, GrantName, Problem, validate};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
+use aws_config::SdkConfig;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt};
@@ -57,12 +59,14 @@ pub struct GrantPlan {
     pub suspended: bool,
 }
 
-/// Plans for each grant what the operator of this installation would do, starting with the ambient
-/// credentials. Only reads are sent to AWS.
+/// Plans for each grant what the operator of this installation would do, starting with the
+/// credentials in `sdk`. Only reads are sent to AWS.
 pub async fn plan_grants(
     manifests: Manifests,
     installation: &Installation,
     call_timeout: Duration,
+    sdk: SdkConfig,
+    clock: WallClock,
 ) -> Vec<GrantPlan> {
     let Manifests {
         mut grants,
@@ -70,7 +74,6 @@ pub async fn plan_grants(
         namespaces,
         complete,
     } = manifests;
-    let clock = WallClock::system();
     for grant in &mut grants {
         // Needed only to tell the grants apart.
         let made_up = made_up_uid(&GrantName::of(grant));
@@ -95,14 +98,8 @@ pub async fn plan_grants(
         requests,
     );
     cluster.unknown = UnknownGrants::assumed(!complete);
-    let aws = Aws::new(
-        environment::load(call_timeout).await,
-        installation,
-        call_timeout,
-        metrics.clone(),
-        clock,
-    );
-    let cloud = Cloud::new(aws, u16::MAX, metrics);
+    let aws = Aws::new(sdk, installation, call_timeout, metrics.clone(), clock);
+    let cloud = Cloud::new(aws, u16::MAX, ComputePool::Threads, metrics);
     for resource in &grants {
         record_as_applied(&cluster, resource);
     }

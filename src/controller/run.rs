@@ -1,6 +1,7 @@
-//! Runs the operator: connects, takes part in the leader election, works while this replica leads,
-//! and ends at a stop signal.
+//! Runs the operator: takes part in the leader election, works while this replica leads, and ends
+//! at a stop signal.
 
+use super::compute_pool::ComputePool;
 use super::context::{Cloud, Cluster, Context, Runtime};
 use super::leadership::{self, Election, Leadership};
 use super::requeue::Pauses;
@@ -9,15 +10,17 @@ use super::state::watch_caches::{Cache, CacheSync, WatchCaches};
 use super::supervise::Supervisor;
 use super::triggers::{Watches, reconcile_grants};
 use super::{
-    Settings, Stop, accounts, connection, events, instrument, recently_revoked, repository_policy,
-    requeue, sweep, vanished, watch,
+    Edges, Settings, Stop, accounts, events, instrument, recently_revoked, repository_policy,
+    requeue, sweep, vanished,
 };
+use crate::aws::Aws;
 use crate::aws::rate_limit::{self, Work};
-use crate::aws::{Aws, environment};
 use crate::clock::{Random, WallClock};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness, Stage};
+use crate::text;
+use aws_config::SdkConfig;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -26,7 +29,6 @@ use kube::runtime::reflector;
 use kube::{Api, Client, ResourceExt};
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Operator in one process, over all its terms.
 struct Operator {
@@ -34,9 +36,12 @@ struct Operator {
     client: Client,
     /// The address of the API server, for messages.
     place: String,
+    aws: SdkConfig,
+    identity: String,
     telemetry: Telemetry,
     clock: WallClock,
     random: Random,
+    pool: ComputePool,
     stop: Stop,
 }
 
@@ -48,42 +53,47 @@ struct TermStart {
     vanished: mpsc::UnboundedReceiver<vanished::Vanished>,
 }
 
-/// Runs the operator until it receives a stop signal.
+/// Runs the operator until it receives a stop signal. Everything that it starts ends when this
+/// future is dropped.
 ///
 /// # Errors
-/// When there is no access to a cluster, or the health address cannot be bound.
-pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let (client, place) = connect()
-        .await
-        .map_err(|error| format!("no access to a cluster: {error}"))?;
-    let address = settings.health_address;
+/// When the cluster refuses what every operator needs, or health checks cannot be served.
+pub async fn run(settings: Settings, edges: Edges) -> Result<(), Box<dyn Error>> {
     let call_timeout = settings.call_timeout;
+    let Edges {
+        client,
+        api_server,
+        aws,
+        listener,
+        stop,
+        identity,
+        telemetry,
+        clock,
+        random,
+        pool,
+    } = edges;
     let operator = Operator {
         settings,
         client,
-        place,
-        telemetry: Telemetry::default(),
-        clock: WallClock::system(),
-        random: Random::from_entropy(),
-        stop: stop_signal().boxed().shared(),
+        place: api_server,
+        aws,
+        identity,
+        telemetry,
+        clock,
+        random,
+        pool,
+        stop: stop.shared(),
+    };
+    let Some(listener) = listener else {
+        return operator.lead().await;
     };
     tokio::select! {
         ended = operator.lead() => ended,
-        served = health::serve(address, operator.telemetry.clone(), call_timeout) => {
+        served = health::serve(listener, operator.telemetry.clone(), call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
-            Err(format!("health checks cannot be served on {address}: {why}").into())
+            Err(format!("health checks are no longer served: {why}").into())
         }
     }
-}
-
-/// Connects a client whose calls end. A watch may be silent for a while, but a longer silence means
-/// that the connection died. Also returns the address of the API server, for messages.
-async fn connect() -> Result<(Client, String), Box<dyn Error>> {
-    let mut config = connection::config(None).await?;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.read_timeout = Some(watch::SILENT_AT_MOST);
-    let place = connection::place(&config);
-    Ok((Client::try_from(config)?, place))
 }
 
 impl Operator {
@@ -116,7 +126,7 @@ impl Operator {
         let client = &self.client;
         let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
         let clock = self.clock.clone();
-        let election = Election::new(leases, self.identity(), lease_duration, pulse, clock);
+        let election = Election::new(leases, self.identity.clone(), lease_duration, pulse, clock);
         Ok(leadership::take_part(
             election,
             settings.call_timeout,
@@ -125,14 +135,6 @@ impl Operator {
             |leadership| self.work(&installation, leadership),
         )
         .await?)
-    }
-
-    /// Returns this replica's identity: its Pod's name, and a suffix that changes when the
-    /// container restarts.
-    fn identity(&self) -> String {
-        let pod = self.settings.pod_name.as_deref();
-        let number = self.random.number();
-        format!("{}-{number:08x}", pod.unwrap_or("registry-grants"))
     }
 
     /// Watches and reconciles during one term, until a stop signal arrives and running work has
@@ -151,7 +153,7 @@ impl Operator {
             watches,
             requested,
             vanished,
-        } = self.begin_term(installation, leadership).await;
+        } = self.begin_term(installation, leadership);
         let Requested {
             grants: requested_grants,
             accounts: requested_accounts,
@@ -190,18 +192,17 @@ impl Operator {
     }
 
     /// Connects to AWS, and creates the context of one term with empty caches.
-    async fn begin_term(
-        &self,
-        installation: &Installation,
-        leadership: Arc<Leadership>,
-    ) -> TermStart {
+    fn begin_term(&self, installation: &Installation, leadership: Arc<Leadership>) -> TermStart {
         let Self {
             settings,
             client,
             place: _,
+            aws,
+            identity: _,
             telemetry,
             clock,
             random,
+            pool,
             stop,
         } = self;
         let metrics = &telemetry.metrics;
@@ -210,7 +211,7 @@ impl Operator {
         let (namespaces, namespaces_writer) = reflector::store();
         let (requests, requested) = Requests::new(metrics.clone());
         let aws = Aws::new(
-            environment::load(settings.call_timeout).await,
+            aws.clone(),
             installation,
             settings.call_timeout,
             metrics.clone(),
@@ -228,11 +229,16 @@ impl Operator {
                 watch_caches,
                 requests,
             ),
-            cloud: Cloud::new(aws, settings.concurrency, metrics.clone()),
+            cloud: Cloud::new(aws, settings.concurrency, *pool, metrics.clone()),
             runtime: Runtime::new(
                 leadership,
                 client.clone(),
-                events::Events::new(client.clone(), settings.pod_name.clone()),
+                events::Events::new(
+                    client.clone(),
+                    settings.pod_name.clone(),
+                    clock.clone(),
+                    random.clone(),
+                ),
                 Pauses::new(settings.resync_interval, random.clone()),
                 stop.clone(),
             ),
@@ -282,7 +288,7 @@ impl Operator {
                         format!("{place}: namespace kube-system cannot be read: {status}").into(),
                     );
                 }
-                Err(error) => connection::causes(&error),
+                Err(error) => text::with_causes(&error),
             };
             tracing::warn!("{place}: namespace kube-system cannot be read, trying again: {error}");
             readiness.fails(CONNECTION, &error);
@@ -290,18 +296,6 @@ impl Operator {
         }
         Err(format!("{place}: namespace kube-system cannot be read").into())
     }
-}
-
-/// Waits for SIGTERM or SIGINT. After that, running work is finished and nothing new begins.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
 }
 
 async fn announce_readiness(filled: &CacheSync, readiness: &Readiness, stop: &Stop) {

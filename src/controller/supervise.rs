@@ -22,6 +22,22 @@ const LONGEST: Duration = Duration::from_secs(300);
 #[error("unexpected failure, which is a bug: {0}")]
 pub struct Panicked(String);
 
+impl Panicked {
+    /// Returns the error of a panic.
+    pub fn of(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        Self::because(
+            text.or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "it gave no reason".into()),
+        )
+    }
+
+    /// Returns the error for this reason.
+    pub fn because(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 /// Runs the work, and converts a panic in it into an error, which is counted for this task.
 ///
 /// # Errors
@@ -36,7 +52,7 @@ pub async fn isolated<T>(
         .await
         .map_err(|panic| {
             metrics.task_failures.get_or_create(&OfTask { task }).inc();
-            let panicked = Panicked(text(&*panic));
+            let panicked = Panicked::of(&*panic);
             tracing::error!(task, "{panicked}");
             panicked
         })
@@ -77,13 +93,6 @@ impl Supervisor<'_> {
             pause = (pause * 2).min(LONGEST);
         }
     }
-}
-
-/// Returns the message of a panic.
-fn text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it gave no reason".into())
 }
 
 #[cfg(test)]

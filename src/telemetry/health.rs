@@ -19,9 +19,9 @@ use axum::http::header;
 use axum::routing::get;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 /// The time that grants must have been due without any progress before the operator counts as
@@ -261,9 +261,9 @@ fn is_stuck(metrics: &Metrics, limit: Duration) -> bool {
 /// Serves the endpoints until the future is dropped.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// When the listener fails.
 pub async fn serve(
-    address: SocketAddr,
+    listener: TcpListener,
     telemetry: Telemetry,
     call_timeout: Duration,
 ) -> std::io::Result<()> {
@@ -280,7 +280,6 @@ pub async fn serve(
             "/metrics",
             get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }),
         );
-    let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving health checks and metrics");
     axum::serve(listener, routes).await
 }

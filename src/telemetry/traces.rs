@@ -51,13 +51,14 @@ pub fn aws_call(account: &str, service: &'static str, operation: &str) -> Span {
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Exports to the collector at this base address, to which `/v1/traces` is appended. The other
-    /// settings are OpenTelemetry's own environment variables (`OTEL_EXPORTER_OTLP_HEADERS`,
-    /// `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`).
+    /// Exports to the collector at this base address, to which `/v1/traces` is appended, under this
+    /// service name. The exporter itself reads OpenTelemetry's own environment variables for the
+    /// other settings (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`,
+    /// `OTEL_TRACES_SAMPLER`).
     ///
     /// # Errors
     /// When the address is invalid or does not begin with `http://`.
-    pub fn to(endpoint: &str, runtime: &Handle) -> Result<Self, Box<dyn Error>> {
+    pub fn to(endpoint: &str, service: String, runtime: &Handle) -> Result<Self, Box<dyn Error>> {
         if !endpoint.starts_with("http://") {
             let why = "must begin with http://: use a collector in the cluster, and let it send the traces elsewhere";
             return Err(format!("--otlp-endpoint {endpoint}: {why}").into());
@@ -75,10 +76,9 @@ impl Traces {
             .build()
             .map_err(|error| format!("--otlp-endpoint {endpoint}: {error}"))?;
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        let mut resource = Resource::builder().with_attribute(version);
-        if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
-            resource = resource.with_service_name(Value::from("registry-grants"));
-        }
+        let resource = Resource::builder()
+            .with_attribute(version)
+            .with_service_name(Value::from(service));
         Ok(Self(
             SdkTracerProvider::builder()
                 .with_batch_exporter(exporter)
@@ -197,7 +197,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let collecting = tokio::spawn(collected(listener));
-        let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
+        let traces = Traces::to(&endpoint, "registry-grants".into(), &Handle::current()).unwrap();
         tracing::subscriber::with_default(
             tracing_subscriber::registry().with(traces.layer()),
             || {
@@ -228,7 +228,7 @@ mod tests {
     async fn silent_collector_delays_the_shutdown_only_briefly() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
+        let traces = Traces::to(&endpoint, "registry-grants".into(), &Handle::current()).unwrap();
         tracing::subscriber::with_default(
             tracing_subscriber::registry().with(traces.layer()),
             || {
@@ -247,6 +247,13 @@ mod tests {
 
     #[tokio::test]
     async fn https_endpoint_is_rejected_at_the_start() {
-        assert!(Traces::to("https://collector:4318", &Handle::current()).is_err());
+        assert!(
+            Traces::to(
+                "https://collector:4318",
+                "registry-grants".into(),
+                &Handle::current()
+            )
+            .is_err()
+        );
     }
 }

@@ -6,7 +6,8 @@ use super::arguments::{AccessQuestion, Arguments, Identity, Repository};
 use crate::api::AWSAccount;
 use crate::api::account::{AWSAccountSpec, Partition};
 use crate::aws::ecr::PolicyRead;
-use crate::aws::{Account, Aws, environment};
+use crate::aws::{Account, Aws};
+use crate::cli::environment;
 use crate::clock::WallClock;
 use crate::grant::access::Holder;
 use crate::grant::{AccountId, Problem};
@@ -37,7 +38,7 @@ pub async fn live(
     let installation = Installation::of_cluster("");
     let reader = Reader {
         aws: Aws::new(
-            environment::load(arguments.aws_call_timeout).await,
+            environment::aws::load(arguments.aws_call_timeout).await,
             &installation,
             arguments.aws_call_timeout,
             Metrics::default(),

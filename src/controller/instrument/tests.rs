@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::aws::Aws;
+use crate::controller::compute_pool::ComputePool;
 use crate::controller::context::{Cloud, Cluster, Runtime};
 use crate::controller::events;
 use crate::controller::leadership::Leadership;
@@ -77,7 +78,12 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let (grants, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Apply(grant(false)));
     let client = empty_api_server();
-    let events = events::Events::new(client.clone(), None);
+    let events = events::Events::new(
+        client.clone(),
+        None,
+        crate::clock::WallClock::system(),
+        crate::clock::Random::from_entropy(),
+    );
     let filled = Arc::new(CacheSync::default());
     let done = || futures::stream::iter([Ok(Event::<AWSAccount>::InitDone)]);
     filled
@@ -96,7 +102,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         namespaces,
     };
     let requests = Requests::unserved(metrics.clone());
-    let sdk = crate::aws::environment::load(timeout).await;
+    let sdk = crate::aws::tests::offline_config();
     let clock = crate::clock::WallClock::system();
     let aws = Aws::new(sdk, &installation, timeout, metrics.clone(), clock.clone());
     let mut runtime = Runtime::new(
@@ -112,7 +118,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     runtime.filled = filled;
     let context = Context {
         cluster: Cluster::new(installation, clock, grants, watch_caches, requests),
-        cloud: Cloud::new(aws, 1, metrics),
+        cloud: Cloud::new(aws, 1, ComputePool::Threads, metrics),
         runtime,
     };
     let applied = json!({"repositories": [{"region": "us-east-1", "patterns": ["app"]}]});

@@ -28,6 +28,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long returning the Lease may take; afterwards it runs out by itself.
@@ -59,8 +60,10 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
         telemetry.metrics.leader.set(1);
         let (finished, end) = tokio::sync::oneshot::channel::<()>();
         let (held, readiness) = (leadership.clone(), telemetry.readiness.clone());
-        // A task of its own, so that the Lease is renewed however busy the work is.
-        let mut holding = tokio::spawn(async move {
+        // A task of its own, so that the Lease is renewed however busy the work is. It ends when the
+        // set is dropped.
+        let mut holding = JoinSet::new();
+        holding.spawn(async move {
             let lost = tokio::select! {
                 lost = election.hold(&held, &readiness) => Some(lost),
                 _ = end => None,
@@ -70,14 +73,23 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
             }
             (election, lost)
         });
-        let ended = until_over(&leadership, work(leadership.clone()), &stop, &mut holding).await;
+        let lost = async {
+            holding
+                .join_next()
+                .await
+                .expect("the task was just started")
+        };
+        let ended = until_over(&leadership, work(leadership.clone()), &stop, lost).await;
         telemetry.metrics.leader.set(0);
         telemetry.metrics.stand_by();
         let (back, lost) = match ended {
             Some(ended) => ended?,
             None => {
                 drop(finished);
-                holding.await?
+                holding
+                    .join_next()
+                    .await
+                    .expect("the task has not been joined")?
             }
         };
         let Some(lost) = lost else { return Ok(()) };

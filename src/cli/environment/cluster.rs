@@ -1,10 +1,28 @@
 //! The connection to the cluster: the kubeconfig or the Pod's ServiceAccount, and the proxies that
 //! kubectl would use in the same shell.
 
-use crate::controller::proxies::proxy_for;
+use super::proxies::proxy_for;
+use crate::controller::watch::SILENT_AT_MOST;
+use crate::text::with_causes;
+use kube::Client;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, NoProxyError};
 use std::error::Error;
+use std::time::Duration;
+
+/// Connects the operator's client, whose calls end. A watch may be silent for a while, but a longer
+/// silence means that the connection died. Also returns the address of the API server, for
+/// messages.
+///
+/// # Errors
+/// The reason why there is no access to a cluster.
+pub async fn connect() -> Result<(Client, String), Box<dyn Error>> {
+    let mut config = config(None).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(SILENT_AT_MOST);
+    let place = place(&config);
+    Ok((Client::try_from(config)?, place))
+}
 
 /// Returns the configuration for the API server: from the kubeconfig if there is one, else from the
 /// Pod's ServiceAccount. `context` is the name of a context in the kubeconfig.
@@ -18,7 +36,7 @@ pub async fn config(context: Option<&str>) -> Result<Config, String> {
     };
     let found = match Kubeconfig::read() {
         Ok(kubeconfig) => of_kubeconfig(kubeconfig, &options).await,
-        Err(error) => Err(causes(&error)),
+        Err(error) => Err(with_causes(&error)),
     };
     match (found, context) {
         (Ok(config), _) => Ok(config),
@@ -26,7 +44,7 @@ pub async fn config(context: Option<&str>) -> Result<Config, String> {
         (Err(why), None) => Config::incluster().map_err(|error| {
             format!(
                 "the kubeconfig cannot be used: {why}; and this is no Pod with a ServiceAccount: {}",
-                causes(&error)
+                with_causes(&error)
             )
         }),
     }
@@ -73,7 +91,7 @@ fn why_not(error: &KubeconfigError) -> String {
         KubeconfigError::ParseNoProxy(NoProxyError::ParseMatcher { input }) => format!(
             "the entry `{input}` of NO_PROXY is neither a host, nor an IP address, nor a network such as 10.0.0.0/8: remove it"
         ),
-        error => causes(error),
+        error => with_causes(error),
     }
 }
 
@@ -122,18 +140,4 @@ pub fn place(config: &Config) -> String {
         Some(proxy) => format!("the API server {server}, through the proxy {proxy}"),
         None => format!("the API server {server}"),
     }
-}
-
-/// Returns an error's message, followed by the messages of its causes that add to it.
-pub fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
 }
