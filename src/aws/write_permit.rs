@@ -93,7 +93,7 @@ impl Leadership {
         }
         Err(Problem::new(
             Reason::Unavailable,
-            "this replica is stopping, or its Lease is about to run out: no further write begins here, and the next leader goes on",
+            "this replica is stopping, or its Lease is about to expire: it starts no further write, and the next leader will continue",
         ))
     }
 

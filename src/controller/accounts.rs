@@ -248,7 +248,7 @@ async fn tell_of_another_writer(
     }
     if let Some(SecondWriter { evidence, .. }) = &told {
         let message = format!(
-            "another operator with this installation's ID writes in account {id}, so nothing new is granted there: {}. End it, or give it another ID; then kubectl annotate awsaccount {id} {SOLE_WRITER}=true",
+            "another operator with the same installation ID writes in account {id}, so this operator grants no new access there: {}. Stop the other operator or give it another ID, then run: kubectl annotate awsaccount {id} {SOLE_WRITER}=true",
             evidence.join("; ")
         );
         tracing::error!(account = %id, "{message}");
@@ -334,7 +334,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
 }
 
 fn on_error(account: Arc<AWSAccount>, error: &Error, context: Arc<Context>) -> Action {
-    tracing::warn!(account = account.name_any(), %error, "the status could not be written");
+    tracing::warn!(account = account.name_any(), %error, "failed to update the AWSAccount's status, retrying");
     let failures = context.runtime.backoff.failed(
         &account.uid().unwrap_or_default(),
         account.meta().generation,

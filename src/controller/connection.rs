@@ -25,7 +25,7 @@ pub async fn config(context: Option<&str>) -> Result<Config, String> {
         (Err(why), Some(_)) => Err(format!("the kubeconfig cannot be used: {why}")),
         (Err(why), None) => Config::incluster().map_err(|error| {
             format!(
-                "the kubeconfig cannot be used: {why}; and this is no Pod with a ServiceAccount: {}",
+                "the kubeconfig cannot be used: {why}; and there is no in-cluster configuration: {}",
                 causes(&error)
             )
         }),
@@ -67,7 +67,7 @@ async fn of_kubeconfig(
 fn why_not(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ParseNoProxy(NoProxyError::EmptyValue) => {
-            "NO_PROXY has an empty entry: remove the comma that has nothing before or behind it"
+            "NO_PROXY has an empty entry: remove the extra comma"
                 .into()
         }
         KubeconfigError::ParseNoProxy(NoProxyError::ParseMatcher { input }) => format!(

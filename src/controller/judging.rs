@@ -38,7 +38,7 @@ impl Default for Judging {
 #[derive(Debug, thiserror::Error)]
 pub enum NotJudged {
     /// The grant has changed, so that the next reconcile evaluates it.
-    #[error("it has changed meanwhile")]
+    #[error("the grant has changed in the meantime")]
     Outdated,
     /// A bug.
     #[error(transparent)]

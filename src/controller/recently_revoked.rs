@@ -198,7 +198,7 @@ async fn look_again(context: &Context, account: &AWSAccount) {
             () = context.runtime.stop.clone() => return,
         };
         if let Err(problem) = looked {
-            tracing::warn!(reason = %problem.reason, "access was revoked lately in {repository}, and whether that holds cannot be read yet: {}", problem.message);
+            tracing::warn!(reason = %problem.reason, "failed to verify a recent revocation in the policy of {repository}, retrying: {}", problem.message);
         }
     }
 }

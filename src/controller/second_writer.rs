@@ -357,7 +357,7 @@ pub fn pauses(cluster: &Cluster, resource: &CrossAccountRegistryGrant) -> Option
     Some(Problem::new(
         Reason::SecondWriter,
         format!(
-            "another operator with this installation's ID writes in account {account}, so nothing new is granted there. Its admin finds what was seen, and what to do, in status.secondWriter of the AWSAccount and under `A second operator with the same ID` in docs/operations.md; {SOLE_WRITER}=true on it ends this"
+            "another operator with the same installation ID writes in account {account}, so this operator grants no new access there. A cluster admin finds the evidence in status.secondWriter of the AWSAccount, and what to do under `A second operator with the same ID` in docs/operations.md; the annotation {SOLE_WRITER}=true on the AWSAccount ends this"
         ),
     ))
 }

@@ -83,7 +83,7 @@ impl Supervisor<'_> {
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it gave no reason".into())
+        .unwrap_or_else(|| "the panic has no message".into())
 }
 
 #[cfg(test)]

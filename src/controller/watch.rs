@@ -108,7 +108,7 @@ pub fn namespaces(
         let understood = understood.inspect_err(|invalid| {
             tracing::error!(
                 namespace = invalid.metadata.name,
-                "not understood, and left alone: {invalid}"
+                "failed to parse a namespace, keeping its last known labels: {invalid}"
             );
         });
         std::future::ready(understood.ok().map(|event| Ok(slim(event, labels_alone))))

@@ -40,7 +40,7 @@ const PUSH: [&str; 6] = [
     "ecr:UploadLayerPart",
 ];
 const ASSUME: &str = "sts:AssumeRole";
-const TOO_LONG: &str = "it takes too long to follow these policies for each repository: use fewer repositories for each grant, or fewer wildcards in the policies of the roles";
+const TOO_LONG: &str = "evaluating these policies for each repository takes too long: use fewer repositories for each grant, or fewer wildcards in the policies of the roles";
 
 /// Returns the calls on a repository that the action takes.
 pub fn calls(action: AccessAction) -> &'static [&'static str] {
@@ -308,7 +308,7 @@ impl Judge<'_> {
     /// Records that no repository was found. That proves nothing if the registry account cannot be
     /// read.
     fn no_repository(&self, findings: &mut Findings) {
-        findings.depends("whether there is a repository: none was found".into());
+        findings.depends("whether a repository exists: none was found".into());
         for policy in self.readings.registry_policies.values().flatten() {
             if let Some(why) = unread_reason(policy) {
                 findings.unknown(why);

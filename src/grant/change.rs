@@ -87,7 +87,7 @@ impl PolicyChange {
             .map(removed_terms)
             .collect();
         if removed.is_empty() {
-            return "less than that".into();
+            return "only a part of this".into();
         }
         list_some(removed, LISTED, "; ", |more| format!("; and {more} more"))
     }
@@ -168,7 +168,7 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
     match step {
         Step::UpdateTrust { .. } | Step::PutInlinePolicy { .. } => match policy {
             Some(PolicyChange { before: None, .. }) => {
-                Some("none, or none that can be read".into())
+                Some("no policy, or an unreadable one".into())
             }
             Some(change) => Some(change.only_before()),
             None => None,

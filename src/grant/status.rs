@@ -70,11 +70,11 @@ impl Outcome {
         }
         if let Some(pending) = &self.pending {
             let changes = match pending.len() {
-                0 => "nothing would change".to_owned(),
-                1 => "there would be one change, see status.pending".into(),
-                many => format!("there would be {many} changes, see status.pending"),
+                0 => "no changes are pending".to_owned(),
+                1 => "one change is pending, see status.pending".into(),
+                many => format!("{many} changes are pending, see status.pending"),
             };
-            let message = format!("observing: nothing is written to AWS for this grant; {changes}");
+            let message = format!("observing: the operator writes nothing to AWS for this grant; {changes}");
             return ("Unknown", Reason::Observing, message);
         }
         let reason = match &self.consumer {
@@ -232,7 +232,7 @@ pub fn progressing(
     applied: Applied,
     now: &Time,
 ) -> Status {
-    let message = "the operator is at work on this generation".to_owned();
+    let message = "reconciling this generation".to_owned();
     let conditions = vec![
         (
             ConditionType::Ready,
@@ -285,12 +285,12 @@ pub fn suspended(
     now: &Time,
 ) -> Status {
     let stays = if applied.is_some() {
-        "what was applied stays as it is"
+        "the access that was applied stays"
     } else {
         "nothing has been applied"
     };
     let message = format!(
-        "suspended: nothing is written or checked in AWS, and {stays}. Set spec.suspend to false to go on"
+        "suspended: the operator neither writes nor checks anything in AWS, and {stays}. Set spec.suspend to false to resume"
     );
     let told = vec![(ConditionType::Ready, "Unknown", Reason::Suspended, message)];
     Status {
@@ -304,13 +304,13 @@ pub fn suspended(
 fn advice(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::Settling => Some(
-            "This has lasted for more than five minutes, and what was just made in AWS shows sooner: check that every account and role that the grant names exists, and is spelt as it is there. It is tried again every few minutes",
+            "This has lasted for more than five minutes, longer than AWS needs to show new resources: check that every account and role that the grant names exists and is spelled correctly. The operator retries every few minutes",
         ),
         Reason::HostNotResolved => Some(
-            "This has lasted for more than five minutes: check the name resolution where the operator runs. It is tried again every few minutes",
+            "This has lasted for more than five minutes: check the name resolution where the operator runs. The operator retries every few minutes",
         ),
         Reason::RoleNotFound => Some(
-            "It has been waited for for more than five minutes: check the role's name, path and account, or create it. It is looked for again every few minutes",
+            "The role has been missing for more than five minutes: check its name, path and account, or create it. The operator retries every few minutes",
         ),
         _ => None,
     }
@@ -331,7 +331,7 @@ fn condition(kind: ConditionType, part: &StatusPart, in_place: Reason) -> Told {
             kind,
             "Unknown",
             problem.reason,
-            "not tried, see AccountsReady".into(),
+            "not attempted, see condition AccountsReady".into(),
         ),
     }
 }

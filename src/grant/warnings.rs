@@ -38,14 +38,14 @@ pub fn of_account(id: &AccountId, spec: &AWSAccountSpec) -> Vec<String> {
         .collect();
     let unbounded = (!rules.is_empty() && roles.permissions_boundary.is_none()).then(|| {
         format!(
-            "spec.roles.permissionsBoundary is not set: what roles that the operator creates in account {id} can do is bounded by their policies alone. \
-             Set it to a managed policy with what `registry-grants iam-policy --document boundary` prints"
+            "spec.roles.permissionsBoundary is not set, so only their own policies limit the roles that the operator creates in account {id}. \
+             Set it to a managed policy with the output of `registry-grants iam-policy --document boundary`"
         )
     });
     let wide = rules.iter().filter_map(|(rule, namespaces)| {
         let why = nearly_everything(namespaces.selector.as_ref()?)?;
         Some(format!(
-            "{rule}.namespaces.selector matches nearly every namespace: {why}. Name a label that only the namespaces meant have, or list them in names"
+            "{rule}.namespaces.selector matches nearly every namespace: {why}. Select a label that only the intended namespaces have, or list them in names"
         ))
     });
     unbounded.into_iter().chain(wide).collect()
@@ -73,7 +73,7 @@ fn nearly_everything(selector: &LabelSelector) -> Option<String> {
              values: _,
          }| match operator.as_str() {
             "Exists" => format!("each has the label {key}"),
-            _ => format!("it only says which have not ({operator} {key})"),
+            _ => format!("it only excludes namespaces ({operator} {key})"),
         },
     );
     Some(said.collect::<Vec<_>>().join(", "))

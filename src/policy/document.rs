@@ -94,7 +94,7 @@ impl Document {
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         if text.len() > MAX_BYTES {
             let problem = format!(
-                "{} bytes are no policy document: more than {} are not read",
+                "the document has {} bytes, more than the limit of {}",
                 text.len(),
                 MAX_BYTES
             );

@@ -207,12 +207,12 @@ async fn account_in_use_by_grants_cannot_be_deleted() -> Result<()> {
         let stderr = deleted.stderr;
         ensure!(
             !deleted.success
-                && stderr.contains(&format!("AWSAccount {account} is used by 1 grant, and")),
+                && stderr.contains(&format!("AWSAccount {account} is used by 1 grant, whose")),
             "{stderr}"
         );
         ensure!(
             stderr.contains("kubectl get carg --all-namespaces")
-                && stderr.contains("take the rules out"),
+                && stderr.contains("remove the rules"),
             "{stderr}"
         );
     }

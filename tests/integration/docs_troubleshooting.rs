@@ -390,7 +390,7 @@ async fn describe_lists_every_reverted_manual_change() -> Result<()> {
     case.repository("app")
         .set_policy(case.stack(), &Document(json!({"Statement": []})))
         .await?;
-    told("statements back into the policy of repository app").await?;
+    told("statements in the policy of repository app").await?;
     // That the sessions of before were ended with it is no lack of access.
     let text = case
         .cluster()

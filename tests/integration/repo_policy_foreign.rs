@@ -279,7 +279,7 @@ async fn grant_that_aws_rejects_affects_no_other_grant() -> Result<()> {
         .await?;
     let message = case.not_ready_named("carg/mistyped", "Settling").await?;
     ensure!(
-        message.contains("account or role named does not exist"),
+        message.contains("account or role does not exist"),
         "{message}"
     );
     // One comes, one goes, and the mistake stays its own.
@@ -337,7 +337,7 @@ async fn statement_replaced_repeatedly_is_kept_and_reported() -> Result<()> {
     })
     .await?;
     ensure!(
-        told.contains("again and again") && told.contains("CloudTrail"),
+        told.contains("keeps restoring it") && told.contains("CloudTrail"),
         "{told}"
     );
     Ok(())

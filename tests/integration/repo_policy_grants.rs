@@ -269,11 +269,11 @@ async fn full_policy_rejects_the_new_grant_and_stays_unchanged() -> Result<()> {
         "{message}"
     );
     ensure!(
-        message.contains("What takes less: wholeAccount instead of roles"),
+        message.contains("To use less space, set wholeAccount instead of roles"),
         "{message}"
     );
     ensure!(
-        message.contains("spec.consumer.organization") && message.contains("path AssumeRole alone"),
+        message.contains("spec.consumer.organization") && message.contains("request only path AssumeRole"),
         "{message}"
     );
     ensure!(

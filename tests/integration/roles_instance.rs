@@ -273,7 +273,7 @@ async fn role_that_only_loses_access_stays_for_its_nodes() -> Result<()> {
     case.apply(&case.grant(json!({}))).await?;
     let message = case.not_ready("Conflict").await?;
     ensure!(
-        message.contains("was not made by this operator"),
+        message.contains("was not created by this operator"),
         "{message}"
     );
     Ok(())

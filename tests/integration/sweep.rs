@@ -300,7 +300,7 @@ async fn cluster_without_grants_reports_orphans_and_removes_nothing() -> Result<
         ensure!(
             report["message"]
                 .as_str()
-                .is_some_and(|message| message.contains("no grant in this cluster")),
+                .is_some_and(|message| message.contains("this cluster has no grants")),
             "{report}"
         );
         swept(&case, account, 3).await?;

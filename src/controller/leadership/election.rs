@@ -120,7 +120,7 @@ impl<L: Leases> Election<L> {
                 }
                 Ok(Round::Anothers | Round::Changed) => {}
                 Err(error) => {
-                    tracing::warn!("the Lease cannot be read or written, trying again: {error}")
+                    tracing::warn!("failed to read or write the Lease, retrying: {error}")
                 }
             }
             tokio::time::sleep(self.pause()).await;
@@ -137,13 +137,13 @@ impl<L: Leases> Election<L> {
                     continue;
                 }
                 Ok(Round::Anothers) => return "another replica has taken the Lease".into(),
-                Ok(Round::Changed) => "somebody wrote the Lease at the same time".to_owned(),
+                Ok(Round::Changed) => "another client updated the Lease at the same time".to_owned(),
                 Err(error) => error,
             };
             if leadership.has_run_out() {
-                return format!("the Lease could not be renewed in time: {failed}");
+                return format!("failed to renew the Lease in time: {failed}");
             }
-            tracing::warn!("the Lease could not be renewed, trying again: {failed}");
+            tracing::warn!("failed to renew the Lease, retrying: {failed}");
         }
     }
 
@@ -181,7 +181,7 @@ impl<L: Leases> Election<L> {
                 RELEASE.as_secs()
             ),
         };
-        tracing::warn!("the Lease could not be returned; it runs out by itself: {failed}");
+        tracing::warn!("failed to release the Lease, which will expire: {failed}");
     }
 
     /// Runs a round with a time limit: a connection that died silently must not hide that the Lease

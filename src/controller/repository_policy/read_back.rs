@@ -163,7 +163,7 @@ fn still_there(repository: &RepositoryKey, left: &[String]) -> Problem {
     Problem::new(
         Reason::Settling,
         format!(
-            "the policy of {repository} was written and read back, and still allows what no grant asks for: {some}. It is written again; if this lasts, find who calls ecr:SetRepositoryPolicy there in CloudTrail"
+            "the policy of {repository} was written and read back, and still allows access that no grant asks for: {some}. The operator will write it again; if this persists, find who calls ecr:SetRepositoryPolicy there in CloudTrail"
         ),
     )
 }

@@ -426,7 +426,7 @@ impl Pass<'_> {
             waits,
         });
         if replacing == ContentionAction::Wait {
-            let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
+            let why = "another tool keeps restoring it; find who calls ecr:SetRepositoryPolicy in CloudTrail";
             let kept = again.into_iter().map(|sid| (sid, why.to_owned()));
             standings.kept.extend(kept);
         }

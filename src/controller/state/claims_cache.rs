@@ -205,7 +205,7 @@ impl ClaimsCache {
         if let Ok(alone) = turn.clone().try_lock_owned() {
             return alone;
         }
-        tracing::debug!(%grant, "other work on a grant of this name is under way, waiting for its end");
+        tracing::debug!(%grant, "waiting for other work on a grant of this name to end");
         slots::give_back();
         turn.lock_owned().await
     }

@@ -50,7 +50,7 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
             found,
             kept,
             ?things,
-            "found in AWS, and no grant claims it: {message}"
+            "found resources in AWS that no grant claims: {message}"
         );
         context
             .runtime
@@ -59,7 +59,7 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
             .await;
     }
     if !told.problems.is_empty() && before.is_none_or(|before| before.problems != told.problems) {
-        tracing::warn!(account = of.account, problems = ?told.problems, "not everything could be swept");
+        tracing::warn!(account = of.account, problems = ?told.problems, "the sweep of the account is incomplete");
     }
     write(context, account, &json!({ "sweep": told })).await;
 }
@@ -75,6 +75,6 @@ async fn write(context: &Context, account: &AWSAccount, status: &Value) {
         patch::status_as(SWEEP_FIELD_MANAGER, permit, api, account, status).await
     };
     if let Err(error) = written.await {
-        tracing::warn!(account = account.name_any(), %error, "the sweep's status could not be written");
+        tracing::warn!(account = account.name_any(), %error, "failed to write the status of the sweep");
     }
 }

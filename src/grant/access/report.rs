@@ -127,7 +127,7 @@ fn told(why: &str, unread: &[String]) -> String {
         .find(|name| why.starts_with(name));
     match shared {
         Some(name) if !unread.iter().any(|known| known == why) => {
-            format!("a statement of {name} is not understood")
+            format!("the operator cannot evaluate a statement of {name}")
         }
         Some(_) | None => why.to_owned(),
     }
@@ -168,7 +168,7 @@ fn why(request: &Request, shared: bool, link: &Link) -> String {
         }
         Link::NoResourceAllow { near } => {
             format!(
-                "the trust policy of role {} does not let it in{}",
+                "the trust policy of role {} does not allow it{}",
                 request.resource,
                 nearly(near, true)
             )
@@ -200,10 +200,10 @@ fn near_miss(near: &NearMiss) -> Option<String> {
     } = near;
     match but_for {
         ButFor::Condition { operator, key, .. } => Some(format!(
-            "statement {statement} would, but for its condition {operator} {key}"
+            "statement {statement} would allow it except for its condition {operator} {key}"
         )),
         ButFor::Stale { unique_id } => Some(format!(
-            "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
+            "statement {statement} names {unique_id}, the unique ID of a deleted principal: a new principal of the same name has another ID"
         )),
         ButFor::OtherPath { named } => Some(format!(
             "statement {statement} names {named}, which has another path"

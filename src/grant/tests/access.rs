@@ -174,7 +174,7 @@ fn complete_grant_allows_both_paths_without_a_message() {
 
 #[rstest]
 #[case::trust(|w: &mut World| w.role.trust = Ok(Document::of([])), DIRECT, AccessPath::AssumeRole,
-    "lacks sts:AssumeRole: the trust policy of role arn:aws:iam::111111111111:role/registry-grants/puller does not let it in")]
+    "lacks sts:AssumeRole: the trust policy of role arn:aws:iam::111111111111:role/registry-grants/puller does not allow it")]
 #[case::identity_in_consumer(|w: &mut World| w.node.inline.clear(), &[], AccessPath::Direct,
     "miq-instance lacks ecr:BatchGetImage, ecr:GetAuthorizationToken, ecr:GetDownloadUrlForLayer on miqp-devops: no policy of the role allows it in account 222222222222")]
 #[case::token(|w: &mut World| without(World::inline(&mut w.node), "ecr:GetAuthorizationToken"), BY_ROLE, AccessPath::Direct,
@@ -251,7 +251,7 @@ fn different_external_id_in_the_trust_policy_is_named() {
     world.role.trust = Ok(Document::of([asks]));
     let message = world.message(AccessPath::AssumeRole, AccessAction::Pull);
     assert!(
-        message.contains("does not let it in") && message.contains("sts:ExternalId"),
+        message.contains("does not allow it") && message.contains("sts:ExternalId"),
         "{message}"
     );
 }

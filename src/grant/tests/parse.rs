@@ -220,7 +220,7 @@ fn all_violations_are_reported_together() {
     spec.registry.regions: `here` is not a region
     spec.registry.role.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     spec.consumer.accountID: `2` is not an AWS account number (12 digits)
-    spec.consumer: wholeAccount and roles exclude each other
+    spec.consumer: wholeAccount and roles are mutually exclusive
     spec.consumer.roles: at least one is needed
     spec.consumer.instanceRole.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     ");

@@ -143,8 +143,8 @@ fn blocked_part_names_the_part_that_blocks_it() {
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False WrongAccount: WrongAccount happened
     AccountsReady=False WrongAccount: WrongAccount happened
-    RoleReady=Unknown WrongAccount: not tried, see AccountsReady
-    RepositoryPoliciesReady=Unknown WrongAccount: not tried, see AccountsReady
+    RoleReady=Unknown WrongAccount: not attempted, see condition AccountsReady
+    RepositoryPoliciesReady=Unknown WrongAccount: not attempted, see condition AccountsReady
     ConsumerReady=True InPlace: consumer in place
     Stalled=True WrongAccount: WrongAccount happened
     ");
@@ -227,7 +227,7 @@ fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
     Reason::Settling,
     "check that every account and role that the grant names exists"
 )]
-#[case(Reason::RoleNotFound, "check the role's name, path and account")]
+#[case(Reason::RoleNotFound, "check its name, path and account")]
 fn missing_change_is_stalled_after_five_minutes(#[case] reason: Reason, #[case] advice: &str) {
     let missing = outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
     let begun = progressing(None, Some(1), applied(), &at(0));
@@ -327,7 +327,7 @@ fn problem_for_a_person_precedes_a_missing_repository() {
 #[test]
 fn role_path_alone_reports_no_repositories() {
     let status = told(&outcome(|outcome| {
-        outcome.repositories = StatusPart::NotRequested("path Direct was not asked for".into());
+        outcome.repositories = StatusPart::NotRequested("path Direct is not requested".into());
         outcome.each_repository.clear();
     }));
     assert_eq!(status.repositories, None);
@@ -369,8 +369,8 @@ fn transition_time_moves_with_the_status_only() {
 fn claims_are_recorded_before_the_first_write() {
     let status = progressing(None, Some(1), applied(), &at(0));
     insta::assert_snapshot!(lines(&status), @r"
-    Ready=Unknown Progressing: the operator is at work on this generation
-    Reconciling=True Progressing: the operator is at work on this generation
+    Ready=Unknown Progressing: reconciling this generation
+    Reconciling=True Progressing: reconciling this generation
     ");
     assert_eq!(
         (status.applied, status.observed_generation),
@@ -384,8 +384,8 @@ fn other_conditions_describe_the_old_generation_until_done() {
     let before = stalled.status(None, Some(1), &at(0));
     let status = progressing(Some(&before), Some(2), applied(), &at(60));
     insta::assert_snapshot!(lines(&status), @r"
-    Ready=Unknown Progressing: the operator is at work on this generation
-    Reconciling=True Progressing: the operator is at work on this generation
+    Ready=Unknown Progressing: reconciling this generation
+    Reconciling=True Progressing: reconciling this generation
     AccountsReady=True CredentialsVerified: accounts in place
     RoleReady=False Conflict: Conflict happened
     RepositoryPoliciesReady=True InPlace: repositories in place
@@ -426,9 +426,9 @@ fn refused_grant_reports_why_and_what_could_not_be_revoked() {
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
     AccountsReady=False NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
-    RoleReady=Unknown NotAdmitted: not tried, see AccountsReady
-    RepositoryPoliciesReady=Unknown CredentialsUnavailable: not tried, see AccountsReady
-    ConsumerReady=Unknown NotAdmitted: not tried, see AccountsReady
+    RoleReady=Unknown NotAdmitted: not attempted, see condition AccountsReady
+    RepositoryPoliciesReady=Unknown CredentialsUnavailable: not attempted, see condition AccountsReady
+    ConsumerReady=Unknown NotAdmitted: not attempted, see condition AccountsReady
     Stalled=True NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
     ");
 }

@@ -73,6 +73,6 @@ fn observed_grant_lists_and_counts_pending_changes() {
     assert!(
         ready(&observed(Vec::new()))
             .message
-            .contains("nothing would change")
+            .contains("no changes are pending")
     );
 }

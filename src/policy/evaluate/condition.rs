@@ -73,7 +73,7 @@ fn holds(
     }) = Operator::read(operator)
     else {
         return Err(format!(
-            "{operator:?} is no condition operator that is known here"
+            "{operator:?} is not a known condition operator"
         ));
     };
     let context = variables.then_some(facts);
@@ -110,7 +110,7 @@ fn holds(
             let all = Ternary::all(fits.clone());
             if all != Ternary::any(fits) {
                 return Err(format!(
-                    "{key} has several values, and {operator} does not say which of them it means"
+                    "{key} has several values, and {operator} has neither ForAllValues nor ForAnyValue"
                 ));
             }
             all

@@ -114,7 +114,7 @@ pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, Str
                 ("Service" | "Federated" | "CanonicalUser", _) => Names::NOBODY,
                 (other, _) => {
                     return Err(format!(
-                        "{other:?} is no kind of principal that is known here"
+                        "{other:?} is not a known kind of principal"
                     ));
                 }
             });

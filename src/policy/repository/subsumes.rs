@@ -52,7 +52,7 @@ impl<'a> Understood<'a> {
         }
         let known = ["Sid", "Effect", "Principal", "Action", "Condition"];
         if let Some(key) = keys.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(format!("it has {key}, whose reach cannot be told"));
+            return Err(format!("it has {key}, whose effect is unknown"));
         }
         let actions = keys
             .get("Action")
@@ -90,7 +90,7 @@ impl<'a> Understood<'a> {
             return None;
         }
         let listed = list_some(missing, TOLD, "; ", |more| {
-            format!("; and so for {more} more")
+            format!("; and the same for {more} more")
         });
         let under = if self.condition.is_empty() {
             ""
@@ -136,7 +136,7 @@ fn principals(value: Option<&Value>) -> Result<Vec<Principal<'_>>, String> {
                 match kind.as_str() {
                     "AWS" => principals.extend(names.into_iter().map(Principal::Aws)),
                     "Service" => principals.extend(names.into_iter().map(Principal::Service)),
-                    other => return Err(format!("it lets in a principal of kind {other}")),
+                    other => return Err(format!("it names a principal of kind {other}")),
                 }
             }
             Ok(principals)
@@ -446,6 +446,6 @@ mod tests {
             accounts.join(",")
         ))
         .unwrap();
-        assert!(why.contains("so for 47 more") && why.len() < 400, "{why}");
+        assert!(why.contains("the same for 47 more") && why.len() < 400, "{why}");
     }
 }

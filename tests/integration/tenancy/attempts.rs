@@ -226,7 +226,7 @@ pub fn roles() -> Vec<fn(&Case<'_>) -> Row> {
                 "the-operators-own-role-as-the-registrys",
                 json!({}),
                 json!({"registry": {"role": {"name": "registry-grants"}}}),
-                Refused("Conflict", "was not made by this operator"),
+                Refused("Conflict", "was not created by this operator"),
             )
         },
         |c| {
