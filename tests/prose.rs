@@ -1,11 +1,11 @@
 //! Counts what makes comments in `src/` hard to read: phrases that say little, and lines that are
-//! too long. No count may rise. Whoever lowers one lowers its limit here.
+//! too long. No count may rise. If a change lowers a count, lower its limit here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Phrases with the number of times that comments in `src/` may contain them. For what to write
-/// instead, see the glossary in `docs/architecture.md`.
+/// Phrases with the number of times that comments in `src/` may contain them. The glossary in
+/// `docs/architecture.md` has the words to use instead.
 const PHRASES: [(&str, usize); 13] = [
     ("whoever", 0),
     ("whom", 0),

@@ -67,8 +67,7 @@ async fn of_kubeconfig(
 fn why_not(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ParseNoProxy(NoProxyError::EmptyValue) => {
-            "NO_PROXY has an empty entry: remove the extra comma"
-                .into()
+            "NO_PROXY has an empty entry: remove the extra comma".into()
         }
         KubeconfigError::ParseNoProxy(NoProxyError::ParseMatcher { input }) => format!(
             "the entry `{input}` of NO_PROXY is neither a host, nor an IP address, nor a network such as 10.0.0.0/8: remove it"

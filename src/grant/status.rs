@@ -74,7 +74,8 @@ impl Outcome {
                 1 => "one change is pending, see status.pending".into(),
                 many => format!("{many} changes are pending, see status.pending"),
             };
-            let message = format!("observing: the operator writes nothing to AWS for this grant; {changes}");
+            let message =
+                format!("observing: the operator writes nothing to AWS for this grant; {changes}");
             return ("Unknown", Reason::Observing, message);
         }
         let reason = match &self.consumer {

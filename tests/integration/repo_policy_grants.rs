@@ -273,7 +273,8 @@ async fn full_policy_rejects_the_new_grant_and_stays_unchanged() -> Result<()> {
         "{message}"
     );
     ensure!(
-        message.contains("spec.consumer.organization") && message.contains("request only path AssumeRole"),
+        message.contains("spec.consumer.organization")
+            && message.contains("request only path AssumeRole"),
         "{message}"
     );
     ensure!(

@@ -217,7 +217,9 @@ impl Apply<'_> {
         match who {
             Identities::WholeAccount => callers.push(Caller::Many {
                 name: Arn::root(grant.partition.name(), id.as_str()),
-                why: format!("depends on which identity of account {id} makes the request: it needs {needed}"),
+                why: format!(
+                    "depends on which identity of account {id} makes the request: it needs {needed}"
+                ),
             }),
             Identities::Roles(arns) => {
                 let others = arns.iter().filter(|arn| Some(*arn) != kept_arn.as_ref());
@@ -255,9 +257,9 @@ impl Apply<'_> {
                 Ok(Some(Box::new(self.holder(account, role).await)))
             }
             (_, Some(Err(problem))) => Err(problem.message.clone()),
-            (_, _) => Err(
-                "the instance role could not be read, see condition ConsumerReady".to_owned(),
-            ),
+            (_, _) => {
+                Err("the instance role could not be read, see condition ConsumerReady".to_owned())
+            }
         }
     }
 

@@ -104,7 +104,9 @@ impl RepositoriesStage {
         self.part = match Problem::join(problems) {
             Some(problem) => StatusPart::Failed(problem),
             None if is_wanted => StatusPart::InPlace(summary(&self.each)),
-            None => StatusPart::NotRequested("no access in repository policies is requested".into()),
+            None => {
+                StatusPart::NotRequested("no access in repository policies is requested".into())
+            }
         };
     }
 }

@@ -15,9 +15,9 @@ pub fn summary(each: &Each) -> String {
     let stays = match kept {
         0 => String::new(),
         1 => "; one statement in replaceSids is not replaced, see status.replacements".into(),
-        many => format!(
-            "; {many} statements in replaceSids are not replaced, see status.replacements"
-        ),
+        many => {
+            format!("; {many} statements in replaceSids are not replaced, see status.replacements")
+        }
     };
     match each.len() {
         0 => "no repository matches yet".into(),
@@ -46,7 +46,9 @@ pub fn no_repository(repository: &RepositoryKey) -> Problem {
 pub fn not_in_yet(repository: &RepositoryKey) -> Problem {
     Problem::new(
         Reason::Settling,
-        format!("the policy of {repository} does not contain this grant's access yet. The operator will retry"),
+        format!(
+            "the policy of {repository} does not contain this grant's access yet. The operator will retry"
+        ),
     )
 }
 

@@ -137,7 +137,9 @@ impl<L: Leases> Election<L> {
                     continue;
                 }
                 Ok(Round::Anothers) => return "another replica has taken the Lease".into(),
-                Ok(Round::Changed) => "another client updated the Lease at the same time".to_owned(),
+                Ok(Round::Changed) => {
+                    "another client updated the Lease at the same time".to_owned()
+                }
                 Err(error) => error,
             };
             if leadership.has_run_out() {

@@ -202,7 +202,8 @@ fn cannot_be_written(
         }
         By::Unknown => (
             Reason::Settling,
-            "AWS refused it and the operator could not find the cause. The operator will retry".into(),
+            "AWS refused it and the operator could not find the cause. The operator will retry"
+                .into(),
         ),
     };
     Problem::new(

@@ -526,7 +526,9 @@ fn check_consent(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<()
     }
     let policy = owner.policy_name();
     let left = if role.inline.contains_key(&policy) {
-        format!(". Until then, the operator neither updates nor removes this grant's policy {policy} on it")
+        format!(
+            ". Until then, the operator neither updates nor removes this grant's policy {policy} on it"
+        )
     } else {
         String::new()
     };

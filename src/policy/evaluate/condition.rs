@@ -72,9 +72,7 @@ fn holds(
         if_exists,
     }) = Operator::read(operator)
     else {
-        return Err(format!(
-            "{operator:?} is not a known condition operator"
-        ));
+        return Err(format!("{operator:?} is not a known condition operator"));
     };
     let context = variables.then_some(facts);
     let expected: Vec<ConditionValue> = wanted

@@ -446,6 +446,9 @@ mod tests {
             accounts.join(",")
         ))
         .unwrap();
-        assert!(why.contains("the same for 47 more") && why.len() < 400, "{why}");
+        assert!(
+            why.contains("the same for 47 more") && why.len() < 400,
+            "{why}"
+        );
     }
 }

@@ -32,7 +32,10 @@ impl fmt::Display for Suspect {
         let Self { statement, why } = self;
         let not_taken = "which ECR does not accept in a repository policy";
         match why {
-            Why::Gone(id) => write!(f, "{statement} names {id}, the unique ID of a deleted principal"),
+            Why::Gone(id) => write!(
+                f,
+                "{statement} names {id}, the unique ID of a deleted principal"
+            ),
             Why::Action(action) => write!(f, "{statement} has {action}, {not_taken}"),
             Why::Element(element) => write!(f, "{statement} has a {element}, {not_taken}"),
         }

@@ -241,7 +241,9 @@ fn verdict_lists_missing_allows_and_denying_statements() {
 )]
 #[case::a_key_that_is_not_there(
     r#""Principal":{"AWS":"222222222222"},"Condition":{"StringEquals":{"sts:ExternalId":"x"}}"#,
-    Some("would allow it except for StringEquals sts:ExternalId: it requires x, and the request has none")
+    Some(
+        "would allow it except for StringEquals sts:ExternalId: it requires x, and the request has none"
+    )
 )]
 #[case::two_conditions(
     r#""Principal":{"AWS":"222222222222"},"Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1","sts:ExternalId":"x"}}"#,
