@@ -1,4 +1,4 @@
-//! The repository policy as grants make it: created, changed, restored and removed, beside foreign
+//! The repository policy of grants: created, changed, restored and removed, next to foreign
 //! statements.
 
 use crate::support::case::{Case, FastResync, GRANT, condition, list};
@@ -49,7 +49,7 @@ async fn foreign_statements_survive_creation_drift_and_deletion() -> Result<()> 
         "{with_ours}"
     );
 
-    // Somebody takes ours away and adds another.
+    // Somebody removes our statement and adds another.
     let added = json!({"Sid": "another", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository"});
     let foreign = foreign.with_statement(added);
     app.set_policy(stack, &foreign).await?;
