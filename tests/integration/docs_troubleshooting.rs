@@ -282,7 +282,7 @@ fn one_blank(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the page's numbered sections: the heading, and the texts of its first block. A line `…`
+/// Returns the numbered sections: the heading, and the texts of its first block. A line `…`
 /// marks omitted text.
 fn sections(page: &str) -> Vec<(String, Vec<String>)> {
     let parts = page

@@ -217,7 +217,7 @@ async fn an_outage_longer_than_the_lease_ends_the_term_and_not_the_process() {
     assert_eq!(
         replica.running.load(Ordering::SeqCst),
         0,
-        "the work of the old term goes on"
+        "the work of the old term continues"
     );
     let (status, text) = replica.ready();
     assert!(status == 503 && text.contains("standing by"), "{text}");

@@ -138,7 +138,7 @@ mod tests {
         unknown.note(&Event::Apply(stored("a", json!(7))));
         unknown.note(&Event::Init);
         unknown.note(&Event::InitApply(stored("a", json!("Pull"))));
-        assert!(unknown.may_exist(), "the list may go on");
+        assert!(unknown.may_exist(), "the list may continue");
         unknown.note(&Event::InitDone);
         assert!(!unknown.may_exist());
         unknown.note(&Event::Init);

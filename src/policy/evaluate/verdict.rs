@@ -48,7 +48,7 @@ pub enum Link {
     },
 }
 
-/// An allow that would apply but for one thing.
+/// An allow that would apply except for one thing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NearMiss {
     /// The policy's name.

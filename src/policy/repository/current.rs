@@ -215,7 +215,7 @@ mod tests {
                 .all(|left| left.contains("100000000002") && !left.contains("100000000001")),
             "{left:?}"
         );
-        // One action fewer is asked for.
+        // The contributions have one action fewer.
         let pull = Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers: two,
