@@ -38,9 +38,9 @@ pub struct WritePermit {
 impl WritePermit {
     /// Carries out the write. None of its calls is sent after the permit's deadline.
     pub async fn carry<F: Future>(self, write: F) -> F::Output {
-        let carried = rate_limit::not_after(self.deadline, write).await;
+        let output = rate_limit::not_after(self.deadline, write).await;
         drop(self);
-        carried
+        output
     }
 
     /// Returns the time by which the write must have ended.

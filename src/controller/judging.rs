@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_changed_grant_is_not_judged_to_the_end() {
+    async fn evaluation_of_a_changed_grant_stops() {
         let (judging, pending) = (Judging::default(), Pending::default());
         let key = ("team".to_owned(), "a".to_owned());
         let waiting = pending.wait(key.clone());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_namespace_with_many_slow_grants_does_not_keep_the_others_waiting() {
+    async fn slow_grants_of_a_namespace_do_not_delay_other_namespaces() {
         let judging = Judging {
             patience: Duration::from_secs(3600),
             ..Judging::default()

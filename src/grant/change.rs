@@ -181,14 +181,14 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
                 .filter(|(key, value)| role.tags.get(*key) != Some(value))
                 .map(|(key, _)| key);
             // Only the keys: the values on a role that was shared name other tenants' grants.
-            let told = other.map(|key| {
+            let differences = other.map(|key| {
                 if role.tags.contains_key(key) {
                     format!("another {key}")
                 } else {
                     format!("no {key}")
                 }
             });
-            Some(told.collect::<Vec<_>>().join(", "))
+            Some(differences.collect::<Vec<_>>().join(", "))
         }
         _ => None,
     }

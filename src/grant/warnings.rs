@@ -120,14 +120,15 @@ mod tests {
     #[test]
     fn account_with_rules_but_no_boundary_gives_a_warning() {
         let rule = json!({"namespaces": {"names": ["team-b"]}, "maxAccess": "Pull"});
-        let told = warnings(json!({"registry": {"rules": [rule]}}));
+        let reported = warnings(json!({"registry": {"rules": [rule]}}));
         assert!(
-            told.len() == 1 && told[0].starts_with("spec.roles.permissionsBoundary is not set"),
-            "{told:?}"
+            reported.len() == 1
+                && reported[0].starts_with("spec.roles.permissionsBoundary is not set"),
+            "{reported:?}"
         );
-        let told =
+        let reported =
             warnings(json!({"consumer": {"rules": [{"namespaces": {"names": ["team-b"]}}]}}));
-        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(reported.len(), 1, "{reported:?}");
         // Without a rule the operator creates no role.
         assert_eq!(warnings(json!({})), Vec::<String>::new());
         assert_eq!(
@@ -149,12 +150,12 @@ mod tests {
         #[case] selector: Value,
         #[case] wide: bool,
     ) {
-        let told = warnings(selecting(&selector));
-        assert_eq!(told.len(), usize::from(wide), "{told:?}");
+        let reported = warnings(selecting(&selector));
+        assert_eq!(reported.len(), usize::from(wide), "{reported:?}");
         assert!(
-            told.iter().all(|told| told
+            reported.iter().all(|reported| reported
                 .starts_with("spec.registry.rules[1].namespaces.selector matches nearly")),
-            "{told:?}"
+            "{reported:?}"
         );
     }
 }

@@ -326,7 +326,7 @@ async fn operator_cannot_leave_its_path_or_lift_a_boundary() -> Result<()> {
 }
 
 #[tokio::test]
-async fn session_tag_lets_an_admin_allow_single_namespaces() -> Result<()> {
+async fn session_tag_allows_single_namespaces() -> Result<()> {
     let (case, other) = (Case::new().await?, Case::new().await?);
     case.repository("app").create(case.stack()).await?;
     let namespaces = json!({"names": [case.namespace, other.namespace]});

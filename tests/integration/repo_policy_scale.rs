@@ -254,7 +254,7 @@ async fn burst_of_grants_on_a_running_operator_takes_few_writes() -> Result<()> 
 }
 
 #[tokio::test]
-async fn grants_that_do_not_fit_report_it_and_push_nobody_out() -> Result<()> {
+async fn grants_that_do_not_fit_displace_no_others() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let crowd = Crowd::apply(&installation, 90, json!({})).await?;
     // Foreign statements use most of the space, so that fewer grants fill it.

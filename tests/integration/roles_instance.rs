@@ -280,7 +280,7 @@ async fn role_that_only_loses_access_stays_for_its_nodes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn node_keeps_its_role_while_a_sharing_grant_comes_and_goes() -> Result<()> {
+async fn node_keeps_its_role_when_a_sharing_grant_is_deleted() -> Result<()> {
     let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let instance = case.instance().await?;

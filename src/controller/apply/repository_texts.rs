@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_full_at_its_last_characters_and_never_told_emptier_than_it_is() {
-        let told = [0, 1, 1024, 1025, 9_216, 9_217, 10_240].map(full_percent);
-        assert_eq!(told, [0, 10, 10, 20, 90, 100, 100]);
+    fn full_percent_rounds_up_and_ends_at_the_limit() {
+        let reported = [0, 1, 1024, 1025, 9_216, 9_217, 10_240].map(full_percent);
+        assert_eq!(reported, [0, 10, 10, 20, 90, 100, 100]);
     }
 }

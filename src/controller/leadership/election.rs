@@ -332,7 +332,7 @@ mod tests {
     #[case::anothers(true, Some(held_by("other")), 29, Move::Wait)]
     #[case::anothers_to_the_second(true, Some(held_by("other")), 30, Move::Wait)]
     #[case::not_renewed(true, Some(held_by("other")), 31, Move::Take)]
-    fn a_lease_is_taken_only_when_it_is_free_or_was_not_renewed_for_its_whole_duration(
+    fn lease_is_taken_only_if_free_or_expired(
         #[case] exists: bool,
         #[case] spec: Option<LeaseSpec>,
         #[case] unchanged_for: u64,

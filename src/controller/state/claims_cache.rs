@@ -173,7 +173,7 @@ impl ClaimsCache {
                 .get(&uid)
                 .copied()
         });
-        let told = || {
+        let by_status = || {
             grant
                 .status
                 .as_ref()?
@@ -183,7 +183,7 @@ impl ClaimsCache {
                 .as_ref()
                 .map(|_| true)
         };
-        recorded.or_else(told)
+        recorded.or_else(by_status)
     }
 
     /// Remembers the state that is now applied for the grant, and returns whether it was the same

@@ -347,8 +347,8 @@ impl SweepRound<'_> {
         seen.findings
             .retain(|finding| !removed.arns.contains(&finding.arn));
         let left = verdict(&seen, &memory.sightings, &circumstances);
-        let told = status(id, settings.mode, &seen, &left, &removed.failed);
-        report::swept(context, account, told, removed.arns.len()).await;
+        let result = status(id, settings.mode, &seen, &left, &removed.failed);
+        report::swept(context, account, result, removed.arns.len()).await;
         let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
         pause_after(&left, failed, settings.interval)
     }

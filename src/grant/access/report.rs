@@ -46,7 +46,9 @@ impl Findings {
         match verdict {
             Verdict::Allowed => {}
             Verdict::Depends(keys) => self.depends.extend(keys.iter().cloned()),
-            Verdict::Unknown(why) => self.unknown.extend(why.iter().map(|why| told(why, unread))),
+            Verdict::Unknown(why) => self
+                .unknown
+                .extend(why.iter().map(|why| disclosable(why, unread))),
             Verdict::Denied(links) => {
                 for link in links {
                     self.note_missing(call, link);
@@ -89,7 +91,7 @@ impl Findings {
     }
 
     /// Returns the verdict, with a text unless access is allowed.
-    pub fn told(self) -> (AccessVerdict, Option<String>) {
+    pub fn verdict(self) -> (AccessVerdict, Option<String>) {
         if !self.order.is_empty() {
             let texts = self.order.iter().filter_map(|key| self.text(key));
             let text = list_some(texts, LISTED, "; ", |more| format!("; and {more} more"));
@@ -121,7 +123,7 @@ impl Findings {
 }
 
 /// Describes what could not be read or understood, limited to what tenants may know.
-fn told(why: &str, unread: &[String]) -> String {
+fn disclosable(why: &str, unread: &[String]) -> String {
     let shared = ["the policy of repository", "the registry's own policy"]
         .into_iter()
         .find(|name| why.starts_with(name));

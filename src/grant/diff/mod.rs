@@ -270,12 +270,12 @@ fn readable_trust(role: &Role) -> Result<&Document, Problem> {
 }
 
 /// Reports that IAM refused a trust policy because of a deleted principal in a foreign statement;
-/// `None` if the document names none. `told`: the message of IAM.
+/// `None` if the document names none. `answer`: the message of IAM.
 pub fn refused_trust(
     account: &AccountId,
     role: &str,
     trust: &Document,
-    told: &str,
+    answer: &str,
     installation: &Installation,
 ) -> Option<Problem> {
     let found = dead_ids::shown(trust, installation);
@@ -283,7 +283,7 @@ pub fn refused_trust(
     Some(Problem::new(
         Reason::BlockedPolicy,
         format!(
-            "the trust policy of role {role} in account {account} cannot be written, because {statement}, which is not this operator's, names {id}, the unique ID of a deleted principal: IAM refuses the whole document. Remove that principal or that statement in IAM ({told})"
+            "the trust policy of role {role} in account {account} cannot be written, because {statement}, which is not this operator's, names {id}, the unique ID of a deleted principal: IAM refuses the whole document. Remove that principal or that statement in IAM ({answer})"
         ),
     ))
 }

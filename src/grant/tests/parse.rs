@@ -208,11 +208,11 @@ fn all_violations_are_reported_together() {
         spec.consumer.instance_role.as_mut().unwrap().name = "c d".into();
         spec.consumer.roles = Some(Vec::new());
     });
-    let told: Vec<String> = problems
+    let reported: Vec<String> = problems
         .into_iter()
         .map(|problem| problem.message)
         .collect();
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(reported.join("\n"), @r"
     spec.paths: at least one path is needed
     spec.registry.accountID: `1` is not an AWS account number (12 digits)
     spec.registry.repositories: `UPPER` is neither a repository name nor a prefix of one that ends in *

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Maximum number of actions per principal, and of principals, that a reason lists.
-const TOLD: usize = 3;
+const LISTED: usize = 3;
 /// Maximum length of a reason, in characters: foreign statements can be long.
 const LONGEST: usize = 300;
 
@@ -89,7 +89,7 @@ impl<'a> Understood<'a> {
         if missing.is_empty() {
             return None;
         }
-        let listed = list_some(missing, TOLD, "; ", |more| {
+        let listed = list_some(missing, LISTED, "; ", |more| {
             format!("; and the same for {more} more")
         });
         let under = if self.condition.is_empty() {
@@ -114,7 +114,7 @@ impl<'a> Understood<'a> {
         if actions.is_empty() {
             return None;
         }
-        let listed = list_some(actions, TOLD, ", ", |more| format!(" and {more} more"));
+        let listed = list_some(actions, LISTED, ", ", |more| format!(" and {more} more"));
         Some(format!("it allows {listed} to {}", principal.name()))
     }
 
@@ -433,9 +433,9 @@ mod tests {
         r#""Principal":{"AWS":"arn:aws-cn:iam::222222222222:root"}"#,
         "aws-cn"
     )]
-    fn statement_beyond_ours_is_needed_with_a_reason(#[case] keys: &str, #[case] told: &str) {
+    fn statement_beyond_ours_is_needed_with_a_reason(#[case] keys: &str, #[case] reason: &str) {
         let why = needed(keys).expect("it is needed");
-        assert!(why.contains(told), "{why}");
+        assert!(why.contains(reason), "{why}");
     }
 
     #[test]

@@ -87,8 +87,8 @@ async fn measure(installation: &Installation) -> Result<Measured> {
     // Calls between Ready and the first resync also belong to the first reconciliation.
     let settled = SystemTime::now() + RESYNC / 2;
 
-    println!("waiting for a whole resync");
-    let resync = eventually("a whole resync", async || {
+    println!("waiting for a complete resync");
+    let resync = eventually("a complete resync", async || {
         whole_resync(calls.of_operator(calls_mark)?, settled, &pair)
     })
     .await?;
@@ -199,13 +199,16 @@ fn print(measured: &Measured) -> bool {
     println!("\nFirst reconciliation of examples/article.yaml");
     list(aws_calls);
     let calls_fit = limited("AWS calls", *aws_calls_total, MOST_AWS_CALLS);
-    println!("  {:>4}  STS calls since the start (aside)", sts_calls);
+    println!(
+        "  {:>4}  STS calls since the start (not counted)",
+        sts_calls
+    );
     let for_accounts: usize = measured.aws_calls_for_accounts.values().sum();
-    println!("  {for_accounts:>4}  calls before the grant, for the accounts (aside)");
+    println!("  {for_accounts:>4}  calls before the grant, for the accounts (not counted)");
     list(api_writes_by_resource);
     let writes_fit = limited("writes to the API server", *api_writes, MOST_API_WRITES);
     println!(
-        "  {:>4}  writes of the accounts' statuses (aside)",
+        "  {:>4}  writes of the accounts' statuses (not counted)",
         measured.api_writes_for_accounts
     );
 
@@ -218,7 +221,7 @@ fn print(measured: &Measured) -> bool {
     println!("\nA resync of it, unchanged");
     list(aws_calls);
     println!("  {aws_calls_total:>4}  AWS calls");
-    println!("  {sts_calls:>4}  STS calls (aside)");
+    println!("  {sts_calls:>4}  STS calls (not counted)");
     let resync_fits = limited("writes to the API server", *api_writes, 0);
     calls_fit && writes_fit && resync_fits
 }
