@@ -1,6 +1,6 @@
-//! What it costs to compare two policies of the full 10,240 characters: one of ours, packed with
-//! root ARNs, and one of other people's statements, each beside the same in other words. The target
-//! is under a millisecond for canonical forms and difference together.
+//! Measures the comparison of two policies with the maximum of 10,240 characters: one of ours,
+//! packed with root ARNs, and one with foreign statements. Each is compared with an equivalent
+//! document. The target for canonical forms and difference together is less than a millisecond.
 //!
 //! ```text
 //! cargo bench --locked --bench policy
@@ -13,8 +13,8 @@ use registry_grants::policy::repository::MAX_CHARACTERS;
 use serde_json::{Value, json};
 use std::hint::black_box;
 
-/// One statement with as many accounts as fit, and how ECR might return it: bare numbers, another
-/// order, other letters.
+/// Returns one statement with as many accounts as fit, and an equivalent one that ECR might return:
+/// with account numbers, another order and other letters.
 fn packed() -> (Document, Document) {
     let document = |principals: Vec<String>, actions: [&str; 3]| {
         let statement = json!({
@@ -60,7 +60,7 @@ fn packed() -> (Document, Document) {
     )
 }
 
-/// Many people's statements, and the same shuffled, with lists for strings and strings for
+/// Returns many foreign statements, and the same shuffled, with lists for strings and strings for
 /// booleans.
 fn mixed() -> (Document, Document) {
     let statement = |n: u64, reworded: bool| -> Value {
@@ -107,7 +107,7 @@ fn mixed() -> (Document, Document) {
     )
 }
 
-/// The document with every Sid kept and every statement changed.
+/// Returns the document with the same Sids and every statement changed.
 fn changed(document: &Document) -> Document {
     let text = document
         .to_string()

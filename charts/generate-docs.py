@@ -6,7 +6,7 @@
 
 The format of values.yaml: `## Title` begins a section, and the comment below it introduces the section. A comment directly
 above a key describes it; `#` alone ends a paragraph, a line indented by four more spaces is an example. Every value
-needs a description. Only the plain block style of our own values.yaml is understood, not YAML in general.
+needs a description. The parser only supports the plain block style of our own values.yaml, not YAML in general.
 """
 
 import re
@@ -31,7 +31,7 @@ KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z0-9_.-]+):(?: +(?P<value>.*))?$
 
 
 class Value(NamedTuple):
-    """One value: its path, its default as it is written, and its description as comment lines."""
+    """One value: its path, its default as written, and its description as comment lines."""
 
     path: str
     default: str
@@ -62,7 +62,7 @@ def main(arguments):
 def sections(text):
     """The sections of values.yaml, in its order."""
     found = []
-    parents = []  # (indent, key) of the maps that the current line stands in
+    parents = []  # (indent, key) of the maps that contain the current line
     comment = []
     lines = text.splitlines()
     for number, line in enumerate(lines):

@@ -1,11 +1,11 @@
-//! What holds the code together: imports point one way, the core is pure, and names are unique.
+//! Tests of the architecture: imports point one way, the core is pure, and names are unique.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each part of the crate may use of the others: `main → cli → controller → aws → grant →
-/// policy`, with `api`, `telemetry`, `clock` and `text` below all of them.
+/// The parts of the crate that each part may use: `main → cli → controller → aws → grant → policy`,
+/// with `api`, `telemetry`, `clock` and `text` below all of them.
 const MAY_USE: [(&str, &str); 9] = [
     ("api", ""),
     ("clock", ""),
@@ -40,7 +40,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The files of one part of the crate, by their place in the repository, without comments.
+/// Returns the files of one part of the crate, by their paths in the repository, without comments.
 fn sources(part: &str) -> Vec<(String, String)> {
     let folder = root().join("src").join(part);
     let files = if folder.is_dir() {
@@ -61,7 +61,7 @@ fn sources(part: &str) -> Vec<(String, String)> {
     files.into_iter().map(named).collect()
 }
 
-/// Every path in the code that begins with `first`, with braces written out: `kube::{Api,
+/// Returns every path in the code that begins with `first`, with braces expanded: `kube::{Api,
 /// core::Rule}` is two.
 fn paths_from(code: &str, first: &str) -> BTreeSet<String> {
     let begins =
@@ -73,7 +73,7 @@ fn paths_from(code: &str, first: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What follows a `::`, and how much of the text it takes.
+/// Returns the paths after a `::`, and the length of their text.
 fn written_out(before: &str, text: &str) -> (Vec<String>, usize) {
     if !text.starts_with('{') {
         let end = text
@@ -99,7 +99,7 @@ fn written_out(before: &str, text: &str) -> (Vec<String>, usize) {
         let (more, length) = written_out(before, &text[at..]);
         paths.extend(more);
         at += length;
-        // A name given by `as` is none of the path.
+        // A name after `as` is not part of the path.
         at += text[at..].find([',', '}']).expect("a brace that closes");
     }
 }
@@ -145,7 +145,7 @@ fn imports_point_one_way() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Types that each command, format or module has one of.
+/// Names of types that several commands, formats or modules have.
 const MAY_BE_REPEATED: [&str; 4] = ["Arguments", "Error", "Format", "Output"];
 
 #[test]
@@ -165,7 +165,7 @@ fn public_types_have_unique_names() {
     assert!(places.is_empty(), "{places:#?}");
 }
 
-/// The type that a line declares, if it is visible outside of its module.
+/// Returns the type that a line declares, if it is visible outside of its module.
 fn public_type(line: &str) -> Option<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let kind = words
@@ -205,7 +205,7 @@ fn repository_policy_is_written_in_one_place() {
     assert_eq!(writing, ["src/controller/repository_policy/sync.rs"]);
 }
 
-/// What is decided is decided without a client, a clock, an environment or a runtime.
+/// Decisions are made without a client, a clock, an environment or a runtime.
 #[test]
 fn core_modules_are_pure() {
     let of_kube: BTreeMap<&str, &[&str]> = [
@@ -350,7 +350,7 @@ fn resource_types_use_no_client() {
     }
 }
 
-/// The longest that there is, since the code is formatted as everybody's is. It comes down and never goes up.
+/// The current maximum. It may only decrease.
 const MOST_LINES: usize = 570;
 
 #[test]
@@ -361,7 +361,7 @@ fn files_stay_within_the_line_limit() {
     assert_eq!(long, Vec::<PathBuf>::new());
 }
 
-/// Every SDK call in `src/aws`, by the operation's name: `client.get_role()` is `GetRole`.
+/// Returns every SDK call in `src/aws` by the operation's name: `client.get_role()` is `GetRole`.
 fn called_operations() -> BTreeSet<String> {
     let clients = ["iam.", ".ecr_in(region).", ".sts(config)."];
     let name = |snake: &str| -> String {
@@ -393,7 +393,7 @@ fn called_operations() -> BTreeSet<String> {
     called
 }
 
-/// An answer that nothing is known about cannot be told from one that is incomplete.
+/// Without an entry in the table, an incomplete answer could not be detected.
 #[test]
 fn every_called_operation_is_in_the_table_of_answers() {
     let table: BTreeSet<&str> = registry_grants::aws::answer::table::ANSWERS

@@ -78,7 +78,7 @@ fn every_dependency_has_an_accepted_licence() {
     assert!(refused.is_empty(), "{refused:#?}");
 }
 
-/// Whether an SPDX expression leaves us a licence to accept. `/` is how older crates write OR.
+/// Returns whether an SPDX expression offers an accepted licence. Older crates write OR as `/`.
 fn acceptable(expression: &str) -> bool {
     let spaced = expression
         .replace('(', " ( ")

@@ -304,7 +304,7 @@ fn examples_have_only_known_fields() {
                 "AWSAccount" => unknown_fields::<AWSAccount>(&object),
                 "CrossAccountRegistryGrant" => unknown_fields::<CrossAccountRegistryGrant>(&object),
                 "Namespace" => Vec::new(),
-                other => panic!("{}: {other:?} is not known here", file.display()),
+                other => panic!("{}: unknown kind {other:?}", file.display()),
             };
             assert!(unknown.is_empty(), "{}: {kind} {unknown:?}", file.display());
             *kinds.entry(kind).or_insert(0) += 1;

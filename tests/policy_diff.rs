@@ -237,7 +237,7 @@ fn unreadable_document_is_named_with_its_place() {
     for (file, expected) in [
         (
             "twice.json",
-            "twice.json: line 2, column 16: the key \"Sid\" stands twice in one object",
+            "twice.json: line 2, column 16: the key \"Sid\" occurs twice in one object",
         ),
         (
             "latin1.json",
@@ -245,7 +245,7 @@ fn unreadable_document_is_named_with_its_place() {
         ),
         (
             "large.json",
-            "large.json: 1048577 bytes are no policy document: more than 1048576 are not read",
+            "large.json: the document has 1048577 bytes, more than the limit of 1048576",
         ),
         (
             "missing.json",

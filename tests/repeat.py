@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the integration tests again and again beside other work, and lists every test that failed at least once.
+"""Runs the integration tests repeatedly under load, and lists every test that failed at least once.
 
     tests/repeat.py [--times N] [--load L] [FILTER...]
 
-Each run shares the machine with L processes that do nothing but compute, which stand for a compile job or for a busy CI machine. A test
-that fails now and then is a fault, of the test or of what it tests: its output is in the run's log, with the load of the machine, the slowest calls and what the
-operator said at last. Exit status 1 when any test failed. Standard library only.
+Each run shares the machine with L processes that only compute. They represent a compile job or a busy CI machine. A flaky test is a
+defect, of the test or of the code that it tests. The run's log has its output, the load of the machine, the slowest calls and the end of
+the operator's log. Exits with status 1 if any test failed. Standard library only.
 """
 
 import argparse
@@ -27,8 +27,8 @@ BURN = "import os, time\nend = time.monotonic() + 7200\nparent = os.getppid()\nw
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--times", type=int, default=10, help="how many runs (default 10)")
-    arguments.add_argument("--load", type=int, default=16, help="how many processes compute beside each (default 16)")
-    arguments.add_argument("filter", nargs="*", help="run the tests alone whose names contain one of these")
+    arguments.add_argument("--load", type=int, default=16, help="how many processes compute at the same time (default 16)")
+    arguments.add_argument("filter", nargs="*", help="run only the tests whose names contain one of these")
     options = arguments.parse_args()
 
     binary = build()
@@ -71,7 +71,7 @@ def target():
 
 
 def build():
-    """The integration tests' program; what it needs is built with it."""
+    """Builds the integration tests and what they need, and returns their program."""
     command = ["cargo", "test", "--locked", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]
     built = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     for line in built.stdout.splitlines():
@@ -89,7 +89,7 @@ def run(binary, names, log):
 
 
 class burning:
-    """Processes that compute, for as long as the block runs; they end by themselves with this one, or after two hours."""
+    """Runs processes that compute while the block runs. They end with this process, or after two hours."""
 
     def __init__(self, count):
         self._count = count

@@ -1,6 +1,6 @@
-//! A second opinion on what policies allow: an independent simulator, in a process of its own,
-//! decides the same requests as `policy::evaluate`. Run by `make verify-policies`; what it is, and
-//! what it sees differently: `tools/verify-policies/README.md`.
+//! Compares the decisions of `policy::evaluate` with those of an independent simulator, which runs
+//! in its own process. `make verify-policies` runs it. `tools/verify-policies/README.md` describes
+//! the simulator and its known differences.
 
 #[path = "support/verify_policies/cases.rs"]
 mod cases;
@@ -15,14 +15,15 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Another by the environment's SEED.
+/// The environment variable SEED sets another one.
 const SEED: u64 = 2026;
 const CASES: usize = 10_000;
 
-/// Whether a case has what a difference is about.
+/// Condition for a case to which a difference applies.
 type Where = fn(&Case) -> bool;
 
-/// What the simulator sees differently, and where: elsewhere both must say the same.
+/// The known differences of the simulator, with the cases that they apply to. In all other cases,
+/// both must decide alike.
 const SEEN_DIFFERENTLY: [(&str, Where); 8] = [
     ("an account's root user needs a policy of its own", |case| {
         case.principal.arn.ends_with(":root")
@@ -64,7 +65,7 @@ enum Says {
     ExplicitlyDenied,
 }
 
-/// What ours says; nothing where it hangs on what is not known.
+/// Returns our decision; `None` if it depends on something unknown.
 fn ours(case: &Case) -> Option<Says> {
     let named = |name: &str, document: &Value| {
         Named::new(name, Document::parse(&document.to_string()).unwrap())
@@ -114,7 +115,7 @@ fn ours(case: &Case) -> Option<Says> {
     }
 }
 
-/// The case in the simulator's terms.
+/// Returns the case in the simulator's format.
 fn simulation(case: &Case) -> Value {
     let named = |name: &str, document: &Value| json!({ "name": name, "policy": document });
     let mut simulation = json!({
@@ -137,7 +138,7 @@ fn simulation(case: &Case) -> Value {
     simulation
 }
 
-/// What the simulator says to each case.
+/// Returns the simulator's decision on each case.
 fn theirs(simulator: &str, cases: &[Case]) -> Vec<Result<Says, String>> {
     let mut node = Command::new("node")
         .arg(simulator)
@@ -227,7 +228,7 @@ fn independent_simulator_gives_the_same_verdicts() {
     );
 }
 
-/// Where it comes from is the affair of whoever installs it.
+/// Its origin depends on how it was installed.
 #[test]
 fn lock_file_names_no_registry() {
     let lock: Value =

@@ -1,6 +1,6 @@
-//! The answer of any operation, and the request for it: a byte that says which, the request, a zero
-//! byte, the answer. Checking it does not panic, and an answer that is accepted has the fields that
-//! the table lists.
+//! Checks the answer of any operation for its request. The input is a byte for the operation, the
+//! request, a zero byte and the answer. The check does not panic, and an accepted answer has the
+//! fields that the table lists.
 
 #![no_main]
 

@@ -1,5 +1,4 @@
-//! Two documents, one after the other with a zero byte between: equality and difference tell the
-//! same from both sides.
+//! Compares two documents, which a zero byte separates. Equality and difference are symmetric.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any text as what AWS and the API server call things: the tags on a role, an ARN, a namespace,
-//! the name of a repository. Nothing panics, and what is made of it fits where it is used.
+//! Uses any text as a name from AWS or the API server: a tag of a role, an ARN, a namespace, a
+//! repository. Nothing panics, and the results are valid where they are used.
 
 #![no_main]
 
@@ -36,7 +36,7 @@ fuzz_target!(|text: &str| {
         assert!(pattern.covers(&pattern) && pattern.to_string() == text);
     }
 
-    // As the ARN of who asks, of what is asked for, and in a policy.
+    // As the ARN of the principal, of the resource, and in a policy.
     let request = Request {
         principal: Principal::role(text, namespace, Some(name.to_owned())),
         action: "ecr:BatchGetImage".into(),

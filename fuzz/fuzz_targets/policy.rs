@@ -1,5 +1,5 @@
-//! One document of any bytes: reading it does not panic, and what was read is printed and compared
-//! without loss.
+//! Parses any bytes as a document. Parsing does not panic, and a parsed document is printed and
+//! compared without loss.
 
 #![no_main]
 

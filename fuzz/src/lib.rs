@@ -1,6 +1,6 @@
-//! The policy library, the names, texts and the check of AWS's answers by their sources alone. They
-//! are pure, so this builds in a minute, without the AWS and Kubernetes clients that the whole crate
-//! would bring along.
+//! Includes only the sources of the policy library, the names, the texts and the checks of AWS's
+//! answers. They are pure, so this builds in a minute, without the AWS and Kubernetes clients of
+//! the main crate.
 
 #[path = "../../src/aws/answer/mod.rs"]
 pub mod answer;

@@ -340,7 +340,7 @@ mod tests {
         }
         assert!(
             bucket.per_second() > LIMIT.per_second * SLOWEST * 0.9,
-            "it goes on, however slowly"
+            "it continues, however slowly"
         );
         tokio::time::advance(RECOVERS_IN).await;
         assert!(

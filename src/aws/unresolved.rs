@@ -40,7 +40,7 @@ mod tests {
         let mistyped = unresolved_in("us-esat-1");
         assert_eq!(mistyped.reason, Reason::RegionNotFound);
         assert!(
-            mistyped.message.contains("the nearest name is `us-east-1`"),
+            mistyped.message.contains("the closest name is `us-east-1`"),
             "{}",
             mistyped.message
         );

@@ -38,9 +38,9 @@ pub struct WritePermit {
 impl WritePermit {
     /// Carries out the write. None of its calls is sent after the permit's deadline.
     pub async fn carry<F: Future>(self, write: F) -> F::Output {
-        let carried = rate_limit::not_after(self.deadline, write).await;
+        let output = rate_limit::not_after(self.deadline, write).await;
         drop(self);
-        carried
+        output
     }
 
     /// Returns the time by which the write must have ended.
@@ -93,7 +93,7 @@ impl Leadership {
         }
         Err(Problem::new(
             Reason::Unavailable,
-            "this replica is stopping, or its Lease is about to run out: no further write begins here, and the next leader goes on",
+            "this replica is stopping, or its Lease is about to expire: it starts no further write, and the next leader will continue",
         ))
     }
 

@@ -145,8 +145,8 @@ async fn reconcile_account(
     };
     let session = context.cloud.aws.account(&id, &account.spec, None).await;
     write_own_status(&context, &id, &account, &session).await?;
-    tell_of_another_writer(&context, &id, &account).await?;
-    tell_of_contested_policies(&context, &id, &account).await?;
+    report_second_writer(&context, &id, &account).await?;
+    report_contested_policies(&context, &id, &account).await?;
     if let Ok(session) = &session {
         read_ahead(&context, session, &account).await;
     }
@@ -177,7 +177,7 @@ async fn write_own_status(
     session: &Result<Arc<Account>, Problem>,
 ) -> Result<(), kube::Error> {
     let caller_arn = session.as_ref().ok().map(|s| s.caller_arn.clone());
-    let told = match session {
+    let verified = match session {
         Ok(session) => {
             let arn = &session.caller_arn;
             Ok(format!("the operator works in account {id} as {arn}"))
@@ -187,7 +187,7 @@ async fn write_own_status(
     let now = Time(context.cluster.clock.now());
     let status = AWSAccountStatus {
         observed_generation: account.meta().generation,
-        conditions: vec![ready(account, &told, &now)],
+        conditions: vec![ready(account, &verified, &now)],
         warnings: warnings::of_account(id, &account.spec),
         caller_arn,
         sweep: None,
@@ -195,7 +195,7 @@ async fn write_own_status(
         second_writer: None,
         contested_policies: Vec::new(),
         grants: Some(count(&context.cluster.grants, &account.name_any())),
-        last_error: last_error(account, &told, &now),
+        last_error: last_error(account, &verified, &now),
     };
     // Excludes the parts of other field managers.
     let of_others = |before| AWSAccountStatus {
@@ -215,7 +215,7 @@ async fn write_own_status(
 
 /// Records a second writer, or removes the record where an admin declares that there is none any
 /// more.
-async fn tell_of_another_writer(
+async fn report_second_writer(
     context: &Context,
     id: &AccountId,
     account: &AWSAccount,
@@ -227,7 +227,7 @@ async fn tell_of_another_writer(
         .status
         .as_ref()
         .and_then(|status| status.second_writer.as_ref());
-    let told = if second_writer::is_sole_writer(account) {
+    let second_writer = if second_writer::is_sole_writer(account) {
         second_writers.forget(id);
         None
     } else {
@@ -242,13 +242,13 @@ async fn tell_of_another_writer(
     metrics
         .second_writer
         .get_or_create(&of_account)
-        .set(i64::from(told.is_some()));
-    if told.as_ref() == recorded {
+        .set(i64::from(second_writer.is_some()));
+    if second_writer.as_ref() == recorded {
         return Ok(());
     }
-    if let Some(SecondWriter { evidence, .. }) = &told {
+    if let Some(SecondWriter { evidence, .. }) = &second_writer {
         let message = format!(
-            "another operator with this installation's ID writes in account {id}, so nothing new is granted there: {}. End it, or give it another ID; then kubectl annotate awsaccount {id} {SOLE_WRITER}=true",
+            "another operator with the same installation ID writes in account {id}, so this operator grants no new access there: {}. Stop the other operator or give it another ID, then run: kubectl annotate awsaccount {id} {SOLE_WRITER}=true",
             evidence.join("; ")
         );
         tracing::error!(account = %id, "{message}");
@@ -259,18 +259,18 @@ async fn tell_of_another_writer(
             .await;
     }
     let api = Api::all(context.runtime.client.clone());
-    let part = json!({ "secondWriter": told });
+    let part = json!({ "secondWriter": second_writer });
     let permit = patch::permitted(leadership)?;
     patch::status_part(SECOND_WRITER_FIELD_MANAGER, permit, api, account, &part).await
 }
 
-async fn tell_of_contested_policies(
+async fn report_contested_policies(
     context: &Context,
     id: &AccountId,
     account: &AWSAccount,
 ) -> Result<(), kube::Error> {
-    let told = context.cloud.contested.of(id);
-    if told
+    let contested = context.cloud.contested.of(id);
+    if contested
         == account
             .status
             .as_ref()
@@ -283,7 +283,7 @@ async fn tell_of_contested_policies(
         &context.runtime.leadership,
         Api::all(context.runtime.client.clone()),
     );
-    let part = json!({ "contestedPolicies": (!told.is_empty()).then_some(told) });
+    let part = json!({ "contestedPolicies": (!contested.is_empty()).then_some(contested) });
     let permit = patch::permitted(leadership)?;
     patch::status_part(CONTESTED_FIELD_MANAGER, permit, api, account, &part).await
 }
@@ -334,7 +334,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
 }
 
 fn on_error(account: Arc<AWSAccount>, error: &Error, context: Arc<Context>) -> Action {
-    tracing::warn!(account = account.name_any(), %error, "the status could not be written");
+    tracing::warn!(account = account.name_any(), %error, "failed to update the AWSAccount's status, retrying");
     let failures = context.runtime.backoff.failed(
         &account.uid().unwrap_or_default(),
         account.meta().generation,
@@ -347,8 +347,8 @@ fn on_error(account: Arc<AWSAccount>, error: &Error, context: Arc<Context>) -> A
     )
 }
 
-fn ready(account: &AWSAccount, told: &Result<String, Problem>, now: &Time) -> Condition {
-    let (status, reason, message) = match told {
+fn ready(account: &AWSAccount, verified: &Result<String, Problem>, now: &Time) -> Condition {
+    let (status, reason, message) = match verified {
         Ok(message) => ("True", Reason::CredentialsVerified, message.clone()),
         Err(problem) => ("False", problem.reason, problem.message.clone()),
     };
@@ -373,14 +373,14 @@ fn was_ready(account: &AWSAccount) -> Option<&Condition> {
 /// Returns the last error. An error that occurs again without a recovery in between keeps its time.
 fn last_error(
     account: &AWSAccount,
-    told: &Result<String, Problem>,
+    verified: &Result<String, Problem>,
     now: &Time,
 ) -> Option<LastError> {
     let before = account
         .status
         .as_ref()
         .and_then(|status| status.last_error.as_ref());
-    let Err(problem) = told else {
+    let Err(problem) = verified else {
         return before.cloned();
     };
     let reason = problem.reason.to_string();
@@ -401,7 +401,7 @@ mod tests {
     use futures::channel::mpsc;
 
     #[tokio::test(start_paused = true)]
-    async fn a_rush_of_grants_counts_its_accounts_once_and_a_grant_by_itself_at_once() {
+    async fn many_grants_update_their_account_once_and_one_grant_at_once() {
         let (send, names) = mpsc::unbounded();
         let mut counted = Box::pin(gathered(names));
         let begun = Instant::now();

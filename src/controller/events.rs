@@ -94,7 +94,7 @@ impl Events {
     /// Reports that somebody changed resources of the grant, and that the operator reverted it.
     pub async fn drift(&self, about: &ObjectReference, put_back: &[String]) {
         let note = format!(
-            "changed by someone else, and put back: {}",
+            "reverted changes made outside the operator: {}",
             put_back.join("; ")
         );
         self.publish_warning(about, "DriftCorrected".into(), "Correct", &note)
@@ -141,7 +141,7 @@ impl Events {
 
     /// Reports that a grant's finalizer was removed by somebody else, and restored.
     pub async fn finalizer_restored(&self, about: &ObjectReference) {
-        let note = "the finalizer registrygrants.dev/revoke was taken off by someone else, and put back: without it a deletion would leave access in AWS";
+        let note = "somebody removed the finalizer registrygrants.dev/revoke, and the operator restored it: without it, deleting the grant would leave its access in AWS";
         self.publish_warning(about, "FinalizerRestored".into(), "Reconcile", note)
             .await;
     }
@@ -155,7 +155,7 @@ impl Events {
     /// Reports orphans that a sweep removed.
     pub async fn swept(&self, about: &ObjectReference, removed: usize) {
         let note = format!(
-            "removed from this AWS account, because no grant claims them: {removed} roles, instance profiles or statements in repository policies; the operator's log names them"
+            "removed {removed} roles, instance profiles or repository policy statements from this AWS account, because no grant claims them; the operator's log names them"
         );
         self.publish_normal(about, "Swept".into(), "Sweep", &note)
             .await;
@@ -172,7 +172,7 @@ impl Events {
             ..ObjectReference::default()
         };
         let note = format!(
-            "not understood by this version of the operator, and left alone: {}",
+            "this version of the operator cannot read this resource, and does not reconcile it: {}",
             invalid.error
         );
         tracing::error!(
@@ -228,7 +228,7 @@ impl Events {
                 self.published().insert(identity, Published { event, last });
             }
             Err(error) => {
-                tracing::warn!(name = about.name, namespace = about.namespace, %error, "an Event could not be published");
+                tracing::warn!(name = about.name, namespace = about.namespace, %error, "failed to publish an Event");
             }
         }
     }

@@ -31,7 +31,7 @@ pub struct Judging {
 #[derive(Debug, thiserror::Error)]
 pub enum NotJudged {
     /// The grant has changed, so that the next reconcile evaluates it.
-    #[error("it has changed meanwhile")]
+    #[error("the grant has changed in the meantime")]
     Outdated,
     /// A bug.
     #[error(transparent)]
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_changed_grant_is_not_judged_to_the_end() {
+    async fn evaluation_of_a_changed_grant_stops() {
         let judging = Judging::new(ComputePool::Threads);
         let pending = Pending::default();
         let key = ("team".to_owned(), "a".to_owned());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_namespace_with_many_slow_grants_does_not_keep_the_others_waiting() {
+    async fn slow_grants_of_a_namespace_do_not_delay_other_namespaces() {
         let judging = Judging {
             patience: Duration::from_secs(3600),
             ..Judging::new(ComputePool::Threads)

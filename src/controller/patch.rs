@@ -281,14 +281,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_finalizer_goes_though_the_status_was_written_since_the_grant_was_read() {
+    async fn finalizer_is_removed_despite_a_newer_status() {
         let (result, finalizers) = removed(grant("2", 1, &json!({}))).await;
         result.unwrap();
         assert_eq!(finalizers, ["other/one"]);
     }
 
     #[tokio::test]
-    async fn the_finalizer_stays_where_the_spec_changed_or_there_is_a_record_again() {
+    async fn finalizer_stays_after_a_change_or_with_a_new_record() {
         let applied =
             json!({"applied": {"repositories": [{"region": "us-east-1", "patterns": ["app"]}]}});
         for stored in [grant("2", 2, &json!({})), grant("2", 1, &applied)] {

@@ -198,7 +198,7 @@ async fn look_again(context: &Context, account: &AWSAccount) {
             () = context.runtime.stop.clone() => return,
         };
         if let Err(problem) = looked {
-            tracing::warn!(reason = %problem.reason, "access was revoked lately in {repository}, and whether that holds cannot be read yet: {}", problem.message);
+            tracing::warn!(reason = %problem.reason, "failed to verify a recent revocation in the policy of {repository}, retrying: {}", problem.message);
         }
     }
 }
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_place_is_on_record_for_an_hour() {
+    fn revoked_place_is_recorded_for_an_hour() {
         let now = Timestamp::UNIX_EPOCH;
         let first = noted(&[], &[&at("a", true)], now).unwrap();
         assert_eq!(names(&first), ["a"]);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_record_already_is_written_again_only_where_it_was_changed_since() {
+    fn recorded_place_is_recorded_again_only_after_a_change() {
         let now = Timestamp::UNIX_EPOCH;
         let first = noted(&[], &[&at("a", true)], now).unwrap();
         assert_eq!(noted(&first, &[&at("a", true)], now), None, "a moment ago");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_is_bounded_and_keeps_the_latest() {
+    fn record_is_limited_to_the_latest_places() {
         let now = Timestamp::UNIX_EPOCH;
         let old: Vec<Revoked> = (0..MAX_RECENTLY_REVOKED)
             .map(|n| at(&format!("old-{n}"), true))
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_start_only_places_of_the_last_hour_are_read_whatever_the_record_says() {
+    fn only_places_of_the_last_hour_are_read_after_a_start() {
         let (now, id) = (
             later(Timestamp::UNIX_EPOCH, 600),
             "111111111111".parse().unwrap(),

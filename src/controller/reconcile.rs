@@ -272,7 +272,7 @@ fn is_hiccup(
         && context.runtime.backoff.count(&subject.owner.uid) < HICCUPS;
     if passes {
         let Problem { reason, message } = &problems[0];
-        tracing::warn!(grant = %subject.owner.grant, %reason, "could not be looked at, trying again: {message}");
+        tracing::warn!(grant = %subject.owner.grant, %reason, "transient AWS error, retrying: {message}");
     }
     passes
 }
@@ -355,7 +355,7 @@ async fn waits_for_the_caches(
     let Some(missing) = watch_caches.behind(client, resource).await? else {
         return Ok(None);
     };
-    tracing::debug!(grant = %owner.grant, missing, "not in the watch cache yet, waiting for it");
+    tracing::debug!(grant = %owner.grant, missing, "waiting for an object that is not in the watch cache yet");
     // The arrival of the missing object triggers a reconcile. This retry is for the case that it
     // does not arrive.
     let failures = context
@@ -490,7 +490,7 @@ pub fn after_error(
 ) -> Duration {
     match error {
         Error::Cluster(_) | Error::Panicked(_) => {
-            tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
+            tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "failed to update the grant, retrying");
         }
         // The next leader continues.
         Error::NotLeading(_) => {

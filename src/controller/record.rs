@@ -35,7 +35,7 @@ pub async fn with_its_finalizer(
         &resource,
     )
     .await?;
-    tracing::warn!(grant = %GrantName::of(&resource), "its finalizer was taken off by someone else, and put back");
+    tracing::warn!(grant = %GrantName::of(&resource), "restored the grant's finalizer, which somebody had removed");
     context
         .runtime
         .events
@@ -148,7 +148,7 @@ pub async fn find_own_records(
     match Apply::live(context, request).find_records(context).await {
         Ok(()) => claims_cache.record_search(&owner.uid),
         Err(problem) => {
-            tracing::debug!(grant = %owner.grant, reason = %problem.reason, "its record cannot be looked for yet: {}", problem.message);
+            tracing::debug!(grant = %owner.grant, reason = %problem.reason, "failed to search for the grant's record, retrying: {}", problem.message);
         }
     }
 }
@@ -178,7 +178,7 @@ pub async fn report_abandoned(
         .collect();
     why.dedup();
     let message = format!(
-        "abandoned: in accounts {accounts} there may still be {left} ({})",
+        "abandoned: accounts {accounts} may still have {left} ({})",
         why.join("; ")
     );
     tracing::warn!(

@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_longer_than_the_resync_interval() {
+    fn pauses_never_exceed_the_resync_interval() {
         let short = Duration::from_secs(5);
         assert!(pauses(short).after_failure(Reason::NotAdmitted, 50) <= short);
     }
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_resource_starts_over() {
+    fn changed_resource_starts_with_the_shortest_pause() {
         let backoff = Backoff::default();
         backoff.failed("a", Some(1));
         assert_eq!(backoff.failed("a", Some(2)), 0);
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_and_deletions_and_resyncs_are_not_limited_by_what_was_asked_for() {
+    async fn changes_deletions_and_resyncs_are_not_limited() {
         let asked = ReconcileLimiter::default();
         let mut all = 0;
         while asked.may_begin("a", cause(1, all)).is_ok() {
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_seldom_is_not_remembered() {
+    async fn infrequent_requests_leave_no_entry() {
         let asked = ReconcileLimiter::default();
         for all in 0..100 {
             assert_eq!(asked.may_begin("a", cause(1, all)), Ok(()));
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_broken_watch_is_begun_again_within_seconds_however_long_the_outage_was() {
+    async fn broken_watch_restarts_within_seconds_after_any_outage() {
         let mut pauses = Reconnect::new(Random::from_entropy());
         for _ in 0..1_000 {
             let pause = pauses.next().unwrap();
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn edits_are_noticed_within_ten_seconds_of_the_api_servers_return() {
+    async fn edits_are_noticed_within_ten_seconds_after_an_outage() {
         for minutes in 1..20 {
             let outage = Duration::from_secs(60 * minutes);
             let noticed = noticed_after(outage, reconnect, NoPause).await;
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn what_mends_itself_soonest_decides_how_long_several_problems_wait() {
+    fn shortest_pause_applies_to_several_problems() {
         let problem = |reason| Problem::new(reason, "");
         let both = [
             problem(Reason::RepositoryNotFound),

@@ -151,7 +151,7 @@ async fn assign(
                 // parse, or a conflict) does not hold up other grants. The grant's access stays:
                 // until the next start this process keeps the record in memory, and tries to write
                 // it with each of the grant's statuses.
-                tracing::warn!(grant = %GrantName::of(&resource), %error, "the record that was found for the policy of {repository} could not be written yet; it is kept in memory");
+                tracing::warn!(grant = %GrantName::of(&resource), %error, "failed to write the record that was found for the policy of {repository}, keeping it in memory");
                 context
                     .cluster
                     .claims_cache
@@ -164,7 +164,7 @@ async fn assign(
                 continue;
             }
             let what = format!(
-                "its record was lost, and the policy of {repository} carries its access: it is on record again"
+                "restored the grant's record, which was lost: the policy of {repository} contains the grant's access"
             );
             tracing::warn!(grant = %GrantName::of(&resource), "{what}");
             context

@@ -161,7 +161,7 @@ impl Operator {
         let grant_controller = async {
             reconcile_grants(&context, watches, requested_grants, readiness).await;
             if stop.clone().now_or_never().is_none() {
-                liveness.ended("the work on grants");
+                liveness.ended("the grant controller");
             }
         };
         let supervised = Supervisor {
@@ -290,7 +290,7 @@ impl Operator {
                 }
                 Err(error) => text::with_causes(&error),
             };
-            tracing::warn!("{place}: namespace kube-system cannot be read, trying again: {error}");
+            tracing::warn!("{place}: namespace kube-system cannot be read, retrying: {error}");
             readiness.fails(CONNECTION, &error);
             tokio::time::sleep(pause).await;
         }

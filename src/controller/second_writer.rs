@@ -18,7 +18,7 @@ use crate::grant::{AccountId, AccountLookup, Problem};
 use crate::policy::Document;
 use crate::policy::dead_ids::is_unique_id;
 use crate::policy::repository::Contribution;
-use crate::policy::repository::current::carried;
+use crate::policy::repository::current::own_contributions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -199,7 +199,7 @@ fn hash(Contribution { actions, callers }: &Contribution) -> u64 {
 /// not count: they are not another operator's.
 fn held(cluster: &Cluster, document: Option<&Document>) -> Vec<Contribution> {
     document
-        .map(|document| carried(document, &cluster.installation))
+        .map(|document| own_contributions(document, &cluster.installation))
         .unwrap_or_default()
 }
 
@@ -357,7 +357,7 @@ pub fn pauses(cluster: &Cluster, resource: &CrossAccountRegistryGrant) -> Option
     Some(Problem::new(
         Reason::SecondWriter,
         format!(
-            "another operator with this installation's ID writes in account {account}, so nothing new is granted there. Its admin finds what was seen, and what to do, in status.secondWriter of the AWSAccount and under `A second operator with the same ID` in docs/operations.md; {SOLE_WRITER}=true on it ends this"
+            "another operator with the same installation ID writes in account {account}, so this operator grants no new access there. A cluster admin finds the evidence in status.secondWriter of the AWSAccount, and what to do under `A second operator with the same ID` in docs/operations.md; the annotation {SOLE_WRITER}=true on the AWSAccount ends this"
         ),
     ))
 }
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn only_access_that_was_never_there_is_strange_and_only_after_a_whole_look() {
+    fn access_is_foreign_only_if_new_after_a_complete_sync() {
         let mut own = OwnAccess::default();
         own.begin(held(&[1]));
         assert_eq!(
@@ -418,14 +418,14 @@ mod tests {
     }
 
     #[test]
-    fn changes_without_end_do_not_fill_the_memory() {
+    fn endless_changes_do_not_fill_the_memory() {
         let mut own = OwnAccess::default();
         (0..3 * MOST_KNOWN as u64).for_each(|number| own.write(held(&[number])));
         assert!(own.known.len() <= MOST_KNOWN + 1);
     }
 
     #[test]
-    fn what_is_strange_counts_once_until_it_was_gone() {
+    fn foreign_access_counts_once_until_it_was_gone() {
         let mut own = OwnAccess::default();
         own.settle(held(&[1]));
         assert!(own.sights(held(&[1, 2])) && !own.sights(held(&[1, 2])));
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn two_sightings_within_an_hour_are_proof_and_one_is_none() {
+    fn two_sightings_within_an_hour_are_proof() {
         let (seen, start) = (SecondWriters::default(), Instant::now());
         assert_eq!(
             seen.sighted(&account(), "a".into(), start, Timestamp::UNIX_EPOCH),
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_was_tagged_for_this_very_grant_is_known() {
+    fn role_tagged_for_this_grant_is_known() {
         let seen = SecondWriters::default();
         let owner = |uid: &str| Owner {
             installation: "0123456789ab".parse().unwrap(),

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn managed_fields_of_any_kind_break_neither_a_list_nor_a_watch_nor_the_object() {
+    fn managed_fields_of_any_form_are_skipped() {
         for hostile in hostile() {
             let list = format!(
                 r#"{{"apiVersion":"v1","kind":"List","metadata":{{"resourceVersion":"1"}},"items":[{},{}]}}"#,
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_object_that_is_not_understood_the_name_is_known() {
+    fn unparsable_object_keeps_its_name() {
         let unknown = json!({"metadata": {"name": "a", "namespace": "team", "uid": "u"}, "spec": {"access": 7}});
         let invalid = serde_json::from_value::<Grant>(unknown).unwrap();
         assert!(invalid.0.is_err() && invalid.name_any() == "a");

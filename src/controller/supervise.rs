@@ -28,7 +28,7 @@ impl Panicked {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         Self::because(
             text.or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "it gave no reason".into()),
+                .unwrap_or_else(|| "the panic has no message".into()),
         )
     }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_background_task_that_panics_is_started_again_counted_and_shown() {
+    async fn background_task_that_panics_is_counted_and_restarted() {
         let (metrics, liveness, runs) =
             (Metrics::default(), Liveness::default(), AtomicUsize::new(0));
         let begun = Instant::now();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_fails_again_and_again_ends_with_the_operator() {
+    async fn failing_task_ends_with_the_operator() {
         let (metrics, liveness) = (Metrics::default(), Liveness::default());
         let stop = tokio::time::sleep(Duration::from_secs(3600))
             .boxed()
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_of_its_own_work_alone() {
+    async fn panic_is_an_error_of_its_own_work_only() {
         let metrics = Metrics::default();
         let failed = isolated("reconcile", &metrics, async {
             panic!("of {}", "this kind")

@@ -305,7 +305,7 @@ async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
 
 async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vanished, many: usize) {
     let note = format!(
-        "{many} grants disappeared at once without having been deleted, so nothing is revoked: the cluster may have been restored from an old backup. What this one had stays until the sweep removes it, or a grant of the same name is there again: {}",
+        "{many} grants disappeared at once without having been deleted, so the operator revokes nothing: the cluster may have been restored from an old backup. The access of this grant stays until the sweep removes it, or a grant of the same name exists again: {}",
         claims.summary()
     );
     tracing::error!(grant = %GrantName::of(grant), "{note}");
@@ -354,12 +354,12 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         let why = Problem::join(&problems)
             .map(|problem| problem.message)
             .unwrap_or_default();
-        tracing::warn!(grant = %name, "it disappeared without having been revoked, and not all of it can be revoked yet: {why}");
+        tracing::warn!(grant = %name, "the grant disappeared without a revocation, and not all of its access can be revoked yet: {why}");
         let failures = context.runtime.backoff.failed(&uid, None);
         return Some(context.runtime.pauses.after_failures(&problems, failures));
     }
     let note = format!(
-        "this grant disappeared without having been revoked, because its finalizer was taken off; by its record it was revoked now: {}",
+        "this grant disappeared without a revocation, because somebody removed its finalizer. The operator has revoked it by its record: {}",
         vanished.claims.summary()
     );
     tracing::warn!(grant = %name, "{note}");
@@ -384,13 +384,13 @@ async fn revocable(context: &Context, Vanished { grant, claims }: &Vanished) -> 
         Ok(Successor::Free) => None,
         Ok(Successor::Taken(successor)) => successor_claims(&context.cluster, &successor),
         Err(error) => {
-            tracing::warn!(grant = %name, %error, "whether a vanished grant is gone cannot be told; trying again");
+            tracing::warn!(grant = %name, %error, "failed to check whether a vanished grant is gone, retrying");
             return Revocable::Later(Reason::Unavailable);
         }
     };
     if context.cluster.unknown.may_exist() {
         // Access in a policy cannot be attributed then: see `contributions::of_unknown`.
-        tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
+        tracing::warn!(grant = %name, "the grant disappeared without a revocation; the operator revokes it once it can read all other grants, which this version cannot");
         return Revocable::Later(Reason::Settling);
     }
     Revocable::Claims(successor.map_or_else(
@@ -420,7 +420,7 @@ async fn revoke_claims(
     let Done { report, effects } = Apply::live(context, request).run().await;
     let outcome = Outcome::new(&Decision::Revoke(Vec::new()), &grant.spec, None, report);
     if let Err(error) = recently_revoked::record(context, &effects.revoked).await {
-        tracing::warn!(grant = %name, %error, "what was revoked could not be put on record");
+        tracing::warn!(grant = %name, %error, "failed to record what was revoked");
     }
     outcome
 }

@@ -108,7 +108,7 @@ pub fn namespaces(
         let understood = understood.inspect_err(|invalid| {
             tracing::error!(
                 namespace = invalid.metadata.name,
-                "not understood, and left alone: {invalid}"
+                "failed to parse a namespace, keeping its last known labels: {invalid}"
             );
         });
         std::future::ready(understood.ok().map(|event| Ok(slim(event, labels_alone))))
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_objects_metadata_only_what_is_read_is_kept() {
+    fn only_metadata_that_the_operator_reads_is_kept() {
         let spec = json!({
             "access": "Pull",
             "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     #[ignore = "a measurement: cargo test --lib -- --ignored --nocapture hostile_annotations"]
-    fn the_memory_of_four_hundred_grants_with_hostile_annotations() {
+    fn memory_of_400_grants_with_hostile_annotations() {
         let resident = || {
             let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
             pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_passed_on_when_it_has_ended() {
+    fn list_is_passed_on_when_complete() {
         let mut held = Vec::new();
         let mut passed = |event: Event<u8>| -> Vec<String> {
             released(&mut held, event)
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_died_without_a_word_is_noticed_within_two_minutes() {
+    fn silently_broken_connection_is_noticed_within_two_minutes() {
         // kube waits five seconds longer than the requested duration of the watch.
         let idle =
             Duration::from_secs(in_pages().timeout.unwrap_or(290).into()) + Duration::from_secs(5);

@@ -40,7 +40,7 @@ const PUSH: [&str; 6] = [
     "ecr:UploadLayerPart",
 ];
 const ASSUME: &str = "sts:AssumeRole";
-const TOO_LONG: &str = "it takes too long to follow these policies for each repository: use fewer repositories for each grant, or fewer wildcards in the policies of the roles";
+const TOO_LONG: &str = "evaluating these policies for each repository takes too long: use fewer repositories for each grant, or fewer wildcards in the policies of the roles";
 
 /// Returns the calls on a repository that the action takes.
 pub fn calls(action: AccessAction) -> &'static [&'static str] {
@@ -65,11 +65,11 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
         .into_iter()
         .chain(grant.role.as_ref().map(|_| AccessPath::AssumeRole))
         .collect();
-    let mut told = Vec::new();
+    let mut verdicts = Vec::new();
     for caller in &readings.callers {
         for path in &paths {
             for action in actions {
-                told.extend(
+                verdicts.extend(
                     Judge {
                         grant,
                         readings,
@@ -80,17 +80,17 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
             }
         }
     }
-    if told.len() > LISTED {
+    if verdicts.len() > LISTED {
         // The verdicts that report no problem are cut off first.
-        told.sort_by_key(|told| match told.verdict {
+        verdicts.sort_by_key(|status| match status.verdict {
             AccessVerdict::Denied => 0,
             AccessVerdict::Unknown => 1,
             AccessVerdict::Depends => 2,
             AccessVerdict::Allowed => 3,
         });
     }
-    told.truncate(LISTED);
-    told
+    verdicts.truncate(LISTED);
+    verdicts
 }
 
 /// Reports that a caller has no access by one of its paths, although everything that the operator
@@ -131,7 +131,7 @@ impl Judge<'_> {
             Caller::Role {
                 arn,
                 holder: Ok(Some(holder)),
-            } => (arn, self.role(holder, path, action).told()),
+            } => (arn, self.role(holder, path, action).verdict()),
             Caller::Role {
                 arn,
                 holder: Ok(None),
@@ -153,7 +153,7 @@ impl Judge<'_> {
                 return None;
             }
             Caller::Lambda { service, functions } => {
-                (service, self.lambda(service, functions).told())
+                (service, self.lambda(service, functions).verdict())
             }
         };
         Some(AccessStatus {
@@ -308,7 +308,7 @@ impl Judge<'_> {
     /// Records that no repository was found. That proves nothing if the registry account cannot be
     /// read.
     fn no_repository(&self, findings: &mut Findings) {
-        findings.depends("whether there is a repository: none was found".into());
+        findings.depends("whether a repository exists: none was found".into());
         for policy in self.readings.registry_policies.values().flatten() {
             if let Some(why) = unread_reason(policy) {
                 findings.unknown(why);

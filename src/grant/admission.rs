@@ -59,7 +59,7 @@ impl AdmissionRequest<'_> {
         Some(Problem::new(
             Reason::NotAdmitted,
             format!(
-                "AWSAccount {account} does not admit this grant in namespace {namespace}: {why}. A cluster admin can add a rule under spec.registry.rules; a grant must fit one rule whole"
+                "AWSAccount {account} does not admit this grant in namespace {namespace}: {why}. A cluster admin can add a rule under spec.registry.rules; one rule must admit the entire grant"
             ),
         ))
     }

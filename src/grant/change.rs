@@ -87,7 +87,7 @@ impl PolicyChange {
             .map(removed_terms)
             .collect();
         if removed.is_empty() {
-            return "less than that".into();
+            return "only a part of this".into();
         }
         list_some(removed, LISTED, "; ", |more| format!("; and {more} more"))
     }
@@ -168,7 +168,7 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
     match step {
         Step::UpdateTrust { .. } | Step::PutInlinePolicy { .. } => match policy {
             Some(PolicyChange { before: None, .. }) => {
-                Some("none, or none that can be read".into())
+                Some("no policy, or an unreadable one".into())
             }
             Some(change) => Some(change.only_before()),
             None => None,
@@ -181,14 +181,14 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
                 .filter(|(key, value)| role.tags.get(*key) != Some(value))
                 .map(|(key, _)| key);
             // Only the keys: the values on a role that was shared name other tenants' grants.
-            let told = other.map(|key| {
+            let differences = other.map(|key| {
                 if role.tags.contains_key(key) {
                     format!("another {key}")
                 } else {
                     format!("no {key}")
                 }
             });
-            Some(told.collect::<Vec<_>>().join(", "))
+            Some(differences.collect::<Vec<_>>().join(", "))
         }
         _ => None,
     }

@@ -91,7 +91,8 @@ impl Unrevoked {
         }
     }
 
-    /// Returns whether the place is given up: that was asked for, and waiting does not help.
+    /// Returns whether the place is given up: the grant's annotation asks for that, and waiting
+    /// does not help.
     pub fn is_given_up(&self, abandons: bool) -> bool {
         let lost = self
             .problem

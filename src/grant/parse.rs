@@ -157,7 +157,7 @@ fn parse_registry(
     {
         wrong.add(
             "spec.registry.replaceSids",
-            format!("`{sid}` is not the Sid of somebody else's statement"),
+            format!("`{sid}` cannot be replaced: a Sid must not be empty, and those that begin with RegistryGrants belong to this operator"),
         );
     }
     if let Some(role) = role {
@@ -241,14 +241,14 @@ fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedCo
         wrong.unless(
             !of_account,
             "spec.consumer",
-            "wholeAccount, roles, lambda and instanceRole are said of an account, not of an organization",
+            "wholeAccount, roles, lambda and instanceRole apply to an account, not to an organization",
         );
         return parsed;
     }
     wrong.unless(
         !whole || roles.is_none(),
         "spec.consumer",
-        "wholeAccount and roles exclude each other",
+        "wholeAccount and roles are mutually exclusive",
     );
     wrong.unless(
         whole || roles.is_some() || instance_role.is_some(),
@@ -273,7 +273,7 @@ fn check_roles(roles: &[String], wrong: &mut Wrong) {
     for role in roles.iter().filter(|role| !is_role_pattern(role)) {
         wrong.add(
             "spec.consumer.roles",
-            format!("`{role}` is not what stands after role/ in a role's ARN, path included"),
+            format!("`{role}` is not the part after role/ of a role's ARN, path included"),
         );
     }
 }
@@ -295,7 +295,7 @@ fn check_instance_role(instance: &InstanceRoleSpec, wrong: &mut Wrong) {
     wrong.unless(
         path.is_none() || extends,
         "spec.consumer.instanceRole.path",
-        "is said of a role that others made (management: Extend)",
+        "needs management: Extend; roles that the operator creates have the AWSAccount's path",
     );
     wrong.unless(
         path.as_ref().is_none_or(|path| is_path(path)),
@@ -306,7 +306,7 @@ fn check_instance_role(instance: &InstanceRoleSpec, wrong: &mut Wrong) {
     wrong.unless(
         !(extends && asks_for_more),
         "spec.consumer.instanceRole",
-        "with management Extend role and instance profile are their owner's",
+        "with management Extend, the role's owner manages the role and its instance profile",
     );
     wrong.unless(
         instance_profile

@@ -176,7 +176,7 @@ pub fn unknown_region(region: &str) -> Option<String> {
     }
     let nearest = REGIONS.iter().min_by_key(|known| distance(known, region))?;
     Some(format!(
-        "`{region}` was not a region when this version was made ({REGIONS_AS_OF}); the nearest name is `{nearest}`"
+        "`{region}` was not a region when this version was released ({REGIONS_AS_OF}); the closest name is `{nearest}`"
     ))
 }
 

@@ -50,7 +50,7 @@ impl Outcome {
 
     /// Returns a part as it is reported. If the spec is refused, a part that was not even tried is
     /// reported with that reason.
-    fn told(&self, part: &StatusPart) -> StatusPart {
+    fn reported(&self, part: &StatusPart) -> StatusPart {
         match (self.refusal.first(), part) {
             (Some(refusal), StatusPart::NotRequested(_)) => StatusPart::Blocked(refusal.clone()),
             (_, part) => part.clone(),
@@ -70,11 +70,12 @@ impl Outcome {
         }
         if let Some(pending) = &self.pending {
             let changes = match pending.len() {
-                0 => "nothing would change".to_owned(),
-                1 => "there would be one change, see status.pending".into(),
-                many => format!("there would be {many} changes, see status.pending"),
+                0 => "no changes are pending".to_owned(),
+                1 => "one change is pending, see status.pending".into(),
+                many => format!("{many} changes are pending, see status.pending"),
             };
-            let message = format!("observing: nothing is written to AWS for this grant; {changes}");
+            let message =
+                format!("observing: the operator writes nothing to AWS for this grant; {changes}");
             return ("Unknown", Reason::Observing, message);
         }
         let reason = match &self.consumer {
@@ -104,17 +105,17 @@ impl Outcome {
             ),
             condition(
                 ConditionType::RoleReady,
-                &self.told(&self.role),
+                &self.reported(&self.role),
                 Reason::InPlace,
             ),
             condition(
                 ConditionType::RepositoryPoliciesReady,
-                &self.told(&self.repositories_part()),
+                &self.reported(&self.repositories_part()),
                 Reason::InPlace,
             ),
             condition(
                 ConditionType::ConsumerReady,
-                &self.told(&self.consumer),
+                &self.reported(&self.consumer),
                 Reason::InPlace,
             ),
         ];
@@ -148,14 +149,14 @@ impl Outcome {
         generation: Option<i64>,
         now: &Time,
     ) -> Option<(Reason, &'static str)> {
-        let told = |reason: Reason| {
+        let reported = |reason: Reason| {
             let conditions = previous.into_iter().flat_map(|status| &status.conditions);
             conditions.filter(move |c| {
                 c.reason == reason.to_string() && c.observed_generation == generation
             })
         };
         let lasts = |reason: Reason| {
-            let since = told(reason)
+            let since = reported(reason)
                 .map(|condition| condition.last_transition_time.0)
                 .max();
             since.is_some_and(|since| now.0.duration_since(since) >= PATIENCE)
@@ -199,27 +200,27 @@ impl Outcome {
     /// Returns the access verdicts with limited messages. The messages contain foreign Sids and
     /// names, and a policy has room for very long ones.
     fn access_status(&self) -> Vec<AccessStatus> {
-        let told = |access: &AccessStatus| AccessStatus {
+        let limited = |access: &AccessStatus| AccessStatus {
             message: access
                 .message
                 .clone()
                 .map(|message| truncate(message, LONGEST_OF_MANY)),
             ..access.clone()
         };
-        self.access.iter().take(LISTED).map(told).collect()
+        self.access.iter().take(LISTED).map(limited).collect()
     }
 
     fn pending_status(&self) -> Option<PendingStatus> {
-        const TOLD: usize = 50;
+        const LISTED_CHANGES: usize = 50;
         let pending = self.pending.as_ref()?;
         let changes = i32::try_from(pending.len()).unwrap_or(i32::MAX);
-        let told = pending
+        let items = pending
             .iter()
-            .take(TOLD)
+            .take(LISTED_CHANGES)
             .map(|change| truncate(change.clone(), LONGEST_OF_MANY));
         Some(PendingStatus {
             changes,
-            items: told.collect(),
+            items: items.collect(),
         })
     }
 }
@@ -232,7 +233,7 @@ pub fn progressing(
     applied: Applied,
     now: &Time,
 ) -> Status {
-    let message = "the operator is at work on this generation".to_owned();
+    let message = "reconciling this generation".to_owned();
     let conditions = vec![
         (
             ConditionType::Ready,
@@ -249,29 +250,29 @@ pub fn progressing(
     ];
     Status {
         applied: Some(applied),
-        ..beside_the_others(conditions, previous, generation, now)
+        ..with_conditions(conditions, previous, generation, now)
     }
 }
 
 /// Returns the status with these conditions and everything else unchanged. Each condition names the
 /// generation that it describes.
-fn beside_the_others(
-    told: Vec<Told>,
+fn with_conditions(
+    parts: Vec<ConditionParts>,
     previous: Option<&Status>,
     generation: Option<i64>,
     now: &Time,
 ) -> Status {
-    let told = dated(told, previous, generation, now);
+    let conditions = dated(parts, previous, generation, now);
     let passing = [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| kind.to_string());
     let replaced =
-        |kind: &String| passing.contains(kind) || told.iter().any(|told| told.type_ == *kind);
+        |kind: &String| passing.contains(kind) || conditions.iter().any(|new| new.type_ == *kind);
     let others = previous
         .into_iter()
         .flat_map(|status| status.conditions.clone())
         .filter(|c| !replaced(&c.type_));
     Status {
         observed_generation: generation,
-        conditions: told.iter().cloned().chain(others).collect(),
+        conditions: conditions.iter().cloned().chain(others).collect(),
         ..previous.cloned().unwrap_or_default()
     }
 }
@@ -285,18 +286,18 @@ pub fn suspended(
     now: &Time,
 ) -> Status {
     let stays = if applied.is_some() {
-        "what was applied stays as it is"
+        "the access that was applied stays"
     } else {
         "nothing has been applied"
     };
     let message = format!(
-        "suspended: nothing is written or checked in AWS, and {stays}. Set spec.suspend to false to go on"
+        "suspended: the operator neither writes nor checks anything in AWS, and {stays}. Set spec.suspend to false to resume"
     );
-    let told = vec![(ConditionType::Ready, "Unknown", Reason::Suspended, message)];
+    let parts = vec![(ConditionType::Ready, "Unknown", Reason::Suspended, message)];
     Status {
         last_handled_reconcile: handled,
         applied,
-        ..beside_the_others(told, previous, generation, now)
+        ..with_conditions(parts, previous, generation, now)
     }
 }
 
@@ -304,21 +305,21 @@ pub fn suspended(
 fn advice(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::Settling => Some(
-            "This has lasted for more than five minutes, and what was just made in AWS shows sooner: check that every account and role that the grant names exists, and is spelt as it is there. It is tried again every few minutes",
+            "This has lasted for more than five minutes, longer than AWS needs to show new resources: check that every account and role that the grant names exists and is spelled correctly. The operator retries every few minutes",
         ),
         Reason::HostNotResolved => Some(
-            "This has lasted for more than five minutes: check the name resolution where the operator runs. It is tried again every few minutes",
+            "This has lasted for more than five minutes: check the name resolution where the operator runs. The operator retries every few minutes",
         ),
         Reason::RoleNotFound => Some(
-            "It has been waited for for more than five minutes: check the role's name, path and account, or create it. It is looked for again every few minutes",
+            "The role has been missing for more than five minutes: check its name, path and account, or create it. The operator retries every few minutes",
         ),
         _ => None,
     }
 }
 
-type Told = (ConditionType, &'static str, Reason, String);
+type ConditionParts = (ConditionType, &'static str, Reason, String);
 
-fn condition(kind: ConditionType, part: &StatusPart, in_place: Reason) -> Told {
+fn condition(kind: ConditionType, part: &StatusPart, in_place: Reason) -> ConditionParts {
     match part {
         StatusPart::InPlace(message) => (kind, "True", in_place, message.clone()),
         StatusPart::NotRequested(message) => {
@@ -331,13 +332,13 @@ fn condition(kind: ConditionType, part: &StatusPart, in_place: Reason) -> Told {
             kind,
             "Unknown",
             problem.reason,
-            "not tried, see AccountsReady".into(),
+            "not attempted, see condition AccountsReady".into(),
         ),
     }
 }
 
 fn dated(
-    told: Vec<Told>,
+    parts: Vec<ConditionParts>,
     previous: Option<&Status>,
     generation: Option<i64>,
     now: &Time,
@@ -348,7 +349,8 @@ fn dated(
             .flat_map(|status| &status.conditions)
             .find(|c| c.type_ == kind)
     };
-    told.into_iter()
+    parts
+        .into_iter()
         .map(|(kind, status, reason, message)| {
             let type_ = kind.to_string();
             let unchanged = before(&type_).filter(|condition| condition.status == status);

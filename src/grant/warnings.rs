@@ -38,14 +38,14 @@ pub fn of_account(id: &AccountId, spec: &AWSAccountSpec) -> Vec<String> {
         .collect();
     let unbounded = (!rules.is_empty() && roles.permissions_boundary.is_none()).then(|| {
         format!(
-            "spec.roles.permissionsBoundary is not set: what roles that the operator creates in account {id} can do is bounded by their policies alone. \
-             Set it to a managed policy with what `registry-grants iam-policy --document boundary` prints"
+            "spec.roles.permissionsBoundary is not set, so only their own policies limit the roles that the operator creates in account {id}. \
+             Set it to a managed policy with the output of `registry-grants iam-policy --document boundary`"
         )
     });
     let wide = rules.iter().filter_map(|(rule, namespaces)| {
         let why = nearly_everything(namespaces.selector.as_ref()?)?;
         Some(format!(
-            "{rule}.namespaces.selector matches nearly every namespace: {why}. Name a label that only the namespaces meant have, or list them in names"
+            "{rule}.namespaces.selector matches nearly every namespace: {why}. Select a label that only the intended namespaces have, or list them in names"
         ))
     });
     unbounded.into_iter().chain(wide).collect()
@@ -73,7 +73,7 @@ fn nearly_everything(selector: &LabelSelector) -> Option<String> {
              values: _,
          }| match operator.as_str() {
             "Exists" => format!("each has the label {key}"),
-            _ => format!("it only says which have not ({operator} {key})"),
+            _ => format!("it only excludes namespaces ({operator} {key})"),
         },
     );
     Some(said.collect::<Vec<_>>().join(", "))
@@ -120,14 +120,15 @@ mod tests {
     #[test]
     fn account_with_rules_but_no_boundary_gives_a_warning() {
         let rule = json!({"namespaces": {"names": ["team-b"]}, "maxAccess": "Pull"});
-        let told = warnings(json!({"registry": {"rules": [rule]}}));
+        let reported = warnings(json!({"registry": {"rules": [rule]}}));
         assert!(
-            told.len() == 1 && told[0].starts_with("spec.roles.permissionsBoundary is not set"),
-            "{told:?}"
+            reported.len() == 1
+                && reported[0].starts_with("spec.roles.permissionsBoundary is not set"),
+            "{reported:?}"
         );
-        let told =
+        let reported =
             warnings(json!({"consumer": {"rules": [{"namespaces": {"names": ["team-b"]}}]}}));
-        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(reported.len(), 1, "{reported:?}");
         // Without a rule the operator creates no role.
         assert_eq!(warnings(json!({})), Vec::<String>::new());
         assert_eq!(
@@ -149,12 +150,12 @@ mod tests {
         #[case] selector: Value,
         #[case] wide: bool,
     ) {
-        let told = warnings(selecting(&selector));
-        assert_eq!(told.len(), usize::from(wide), "{told:?}");
+        let reported = warnings(selecting(&selector));
+        assert_eq!(reported.len(), usize::from(wide), "{reported:?}");
         assert!(
-            told.iter().all(|told| told
+            reported.iter().all(|reported| reported
                 .starts_with("spec.registry.rules[1].namespaces.selector matches nearly")),
-            "{told:?}"
+            "{reported:?}"
         );
     }
 }

@@ -87,14 +87,14 @@ impl Document {
     ///
     /// # Errors
     /// When the text is not a policy document, or is one that could not be written again unchanged.
-    /// Such a document must be left alone. This covers a text of more than [`MAX_BYTES`], one that
+    /// Such a document must not be written. This covers a text of more than [`MAX_BYTES`], one that
     /// is not JSON or is nested too deeply, a duplicate key in an object, a number with more digits
     /// than a float holds, and any shape other than an object whose `Statement` is an object or a
     /// list of objects.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         if text.len() > MAX_BYTES {
             let problem = format!(
-                "{} bytes are no policy document: more than {} are not read",
+                "the document has {} bytes, more than the limit of {}",
                 text.len(),
                 MAX_BYTES
             );

@@ -200,7 +200,7 @@ impl<'de> Visitor<'de> for Place {
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
                 return Err(A::Error::custom(format_args!(
-                    "the key {} stands twice in one object",
+                    "the key {} occurs twice in one object",
                     quoted(&key)
                 )));
             }
@@ -241,7 +241,7 @@ fn numbers_survive(text: &str) -> Result<(), ParseError> {
                 let number = &text[at..at + number_length(&bytes[at..])];
                 if !survives(number) {
                     let problem = format!(
-                        "the number {} could not be written again exactly",
+                        "the number {} cannot be written back exactly",
                         quoted(number)
                     );
                     return Err(ParseError::at(text.as_bytes(), at, problem));
@@ -325,7 +325,7 @@ pub(super) fn percent_decoded(text: &str) -> Result<String, ParseError> {
         return Err(ParseError::at(
             text.as_bytes(),
             at,
-            format!("{} is no percent-encoded byte", quoted(&escape)),
+            format!("{} is not a percent-encoded byte", quoted(&escape)),
         ));
     }
     let decoded = percent_decode_str(text).decode_utf8().map_err(|error| {

@@ -328,10 +328,10 @@ mod tests {
         );
         pulse.beat();
         assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
-        telemetry.liveness.ended("the work on grants");
+        telemetry.liveness.ended("the grant controller");
         assert_eq!(
             telemetry.alive(TIMEOUT),
-            Err("the work on grants has ended".into())
+            Err("the grant controller has ended".into())
         );
     }
 

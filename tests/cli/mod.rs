@@ -1,4 +1,4 @@
-//! Runs the built program in a folder of its own.
+//! Runs the built program in its own folder.
 #![allow(dead_code)]
 
 use std::fs;

@@ -26,7 +26,7 @@ async fn pull_access_does_not_allow_push() -> Result<()> {
         .allowed()?;
     by_role.pull(&app, "v1").await?.allowed()?;
     by_role.push(&app, "v2").await?.denied()?;
-    // Not even who may do everything at home.
+    // Not even a role that may do everything in its own account.
     case.admin_session("admin")
         .await?
         .push(&app, "v2")

@@ -46,8 +46,7 @@ async fn account_counts_its_grants_and_a_burst_takes_few_writes() -> Result<()> 
         writes < 30,
         "{writes} writes to the account's status for 60 grants"
     );
-    // A grant that asks for what no rule admits uses the account as well: it may have been admitted
-    // before.
+    // A grant that no rule admits also uses the account, because it may have been admitted before.
     case.delete_all().await?;
     counted((0, 0)).await?;
     let columns = case.cluster().kubectl(&["get", &name]).await?;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use local_stack::{CallLog, Emulation, Installation};
 use serde_json::{Value, json};
 
-/// As many as take a throttled account minutes.
+/// So many that a throttled account needs minutes for them.
 const GRANTS: usize = 40;
 const PER_SECOND: u32 = 2;
 
@@ -30,7 +30,7 @@ async fn throttled_accounts_delay_no_others_and_cost_few_extra_calls() -> Result
                 .count(),
         )
     };
-    // What a grant takes while nobody throttles.
+    // The calls for a grant without throttling.
     let mark = calls.mark()?;
     slow.apply(&list(
         (0..GRANTS).map(|number| grant(&slow, "before", number)),
@@ -49,7 +49,8 @@ async fn throttled_accounts_delay_no_others_and_cost_few_extra_calls() -> Result
     ))
     .await?;
 
-    // A grant in idle accounts, and a deletion in the throttled one, do not wait for the crowd.
+    // A grant in idle accounts and a deletion in the throttled one do not wait for the other
+    // grants.
     idle.granted(json!({})).await?;
     let left = not_ready(&slow).await?;
     ensure!(
@@ -68,7 +69,7 @@ async fn throttled_accounts_delay_no_others_and_cost_few_extra_calls() -> Result
         .await?;
     let throttled = sent(mark)?;
     println!("calls: {before} for {GRANTS} grants, {throttled} while throttled to {PER_SECOND}/s");
-    // Those refused, and the deletion's, among them.
+    // Includes refused calls and those of the deletion.
     ensure!(
         throttled * 2 < before * 3,
         "{throttled} calls instead of {before}"
@@ -77,7 +78,7 @@ async fn throttled_accounts_delay_no_others_and_cost_few_extra_calls() -> Result
     Ok(())
 }
 
-/// One with a role of its own, and no share in a policy of others.
+/// A grant with its own role and no part in a shared policy.
 fn grant(case: &Case<'_>, kind: &str, number: usize) -> Value {
     case.grant_named(
         &format!("{kind}-{number}"),

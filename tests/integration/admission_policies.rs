@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::sync::OnceCell;
 
-/// With the policies, and an operator, for all tests here.
+/// The installation of all tests here, with the policies and an operator.
 async fn installation() -> Result<&'static Installation> {
     static SHARED: OnceCell<(Installation, Operator)> = OnceCell::const_new();
     let start = async || {
@@ -23,7 +23,8 @@ async fn installation() -> Result<&'static Installation> {
     Ok(&SHARED.get_or_try_init(start).await?.0)
 }
 
-/// What the API server says of each grant that it would refuse, by its name. Nothing is stored.
+/// Returns the API server's message for each grant that it would refuse, by name. Nothing is
+/// stored.
 async fn refusals(
     installation: &Installation,
     grants: &[Value],
@@ -53,7 +54,7 @@ async fn policies_reject_what_the_operator_would_in_the_same_words() -> Result<(
         .flat_map(|(row, of)| of.accounts(row))
         .collect();
     cluster.apply(&list(items.clone()).to_string()).await?;
-    // Once what no rule admits is refused for each account, the policies know all of them.
+    // Once a grant that no rule admits is refused for each account, the policies know all accounts.
     let unknown = |row| {
         let (registry, consumer) = accounts(row);
         [registry, consumer].map(|id| {
@@ -99,7 +100,7 @@ async fn policies_reject_what_the_operator_would_in_the_same_words() -> Result<(
             "the policy says {by_policy}, the operator {by_operator:#?}: {of_grant}"
         );
     }
-    // The operator would go on trying to get into these accounts.
+    // The operator would keep trying to access these accounts.
     for account in &items {
         let name = account["metadata"]["name"].as_str().context("no name")?;
         let account = format!("awsaccount/{name}");
@@ -114,7 +115,7 @@ async fn grant_that_policies_cannot_judge_is_left_to_the_operator() -> Result<()
     let case = Case::on(installation).await?;
     case.apply(&case.grant(json!({}))).await?;
     case.not_ready("AccountNotFound").await?;
-    // So many that to compare them costs more than the API server lets a policy cost.
+    // So many that comparing them exceeds the API server's cost limit for a policy.
     let patterns = |of: char| {
         (0..100)
             .map(|n| format!("team/{}{n:03}*", String::from(of).repeat(100)))
@@ -157,7 +158,8 @@ async fn grant_outside_narrowed_rules_is_revoked_and_deletable() -> Result<()> {
         })
         .await?;
     assert_unchanged(&before, &case.accounts().await?)?;
-    // What asks for nothing new passes, and what does is refused with the same sentence.
+    // An update that asks for nothing new is accepted. One that does is refused with the same
+    // message.
     let name = case.namespace.as_str();
     let note = json!({"metadata": {"annotations": {"note": "kept"}}});
     case.cluster().merge(name, GRANT, note).await?;
@@ -172,7 +174,7 @@ async fn grant_outside_narrowed_rules_is_revoked_and_deletable() -> Result<()> {
         refused.contains(&message),
         "{refused}: the operator says {message}"
     );
-    // Its end is held up by the other finalizer alone, and that comes off.
+    // Only the other finalizer blocks its deletion, and it can be removed.
     case.begin_to_delete().await?;
     case.cluster()
         .wait_until(name, GRANT, |grant| {
@@ -207,12 +209,12 @@ async fn account_in_use_by_grants_cannot_be_deleted() -> Result<()> {
         let stderr = deleted.stderr;
         ensure!(
             !deleted.success
-                && stderr.contains(&format!("AWSAccount {account} is used by 1 grant, and")),
+                && stderr.contains(&format!("AWSAccount {account} is used by 1 grant, whose")),
             "{stderr}"
         );
         ensure!(
             stderr.contains("kubectl get carg --all-namespaces")
-                && stderr.contains("take the rules out"),
+                && stderr.contains("remove the rules"),
             "{stderr}"
         );
     }

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use local_stack::{Emulation, Outcome, Repository, ServiceCall, Session, role_with_policy};
 use serde_json::{Value, json};
 
-/// What a role of the account without any permissions of its own can do is what a resource's policy
-/// alone gives it.
+/// Returns a session of a role without its own permissions. It can do what the resource's policy
+/// alone allows.
 async fn powerless<'a>(case: &Case<'a>, account: &str) -> Result<Session<'a>> {
     let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
     let token = json!({"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"});
@@ -36,7 +36,7 @@ async fn organization_access_narrows_to_the_named_units() -> Result<()> {
     let emulation = Emulation::of(case.stack());
     let id = format!("o-c{}", &case.pair.consumer);
     let unit = format!("{id}/r-ab12/ou-ab12-11111111/");
-    // The registry's own account is in the organization as well, as it mostly is.
+    // The registry account is also in the organization, as usual.
     emulation
         .join_organization(&case.pair.registry, Some(&format!("{id}/r-ab12/")))
         .await?;
@@ -69,8 +69,8 @@ async fn organization_access_narrows_to_the_named_units() -> Result<()> {
         .pull(&app, "v1")
         .await?
         .allowed()?;
-    // To name everybody lets in the owner's own identities, whatever their own policies say: so the
-    // owner is left out.
+    // A statement for everybody also allows the owner's identities, whatever their own policies
+    // allow. So the owner is excluded.
     at_home.pull(&app, "v1").await?.denied()?;
     at_home.assume(&role).await?.denied()?;
 

@@ -1,6 +1,6 @@
-//! The operator is killed after each of its writes, before it gets the answer. Whether it is
-//! started again, or the grant is deleted or changed meanwhile, the next operator finishes the work
-//! and leaves nothing behind.
+//! The operator is killed after each of its writes, before it gets the answer. The next operator
+//! finishes the work and leaves nothing behind, even if the grant is deleted or changed in the
+//! meantime.
 
 use crate::support::case::{OPERATOR, assert_unchanged, condition, list, merged};
 use crate::support::flags::{self, NO_RESYNC};
@@ -13,16 +13,15 @@ use local_stack::{
 use registry_grants::grant::GrantName;
 use serde_json::{Value, json};
 
-/// Nothing but what a test does makes it work, and all lives can wait at once for answers that
-/// never come.
+/// Only the actions of a test trigger its work, and all lives can wait at once for answers that
+/// never arrive.
 fn patient() -> Vec<&'static str> {
     flags::with(&NO_RESYNC, &["--concurrency=128", "--aws-call-timeout=10m"])
 }
 
 const NAME: &str = "miq-devops";
 
-/// Two accounts with somebody's roles and statements in them, and a namespace with the article's
-/// grant.
+/// Two accounts with foreign roles and statements, and a namespace with the article's grant.
 struct Life<'a> {
     installation: &'a Installation,
     pair: Pair,
@@ -30,7 +29,7 @@ struct Life<'a> {
     before: (AccountState, AccountState),
 }
 
-/// What is done after the operator was killed.
+/// The action after the operator was killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     Restart,
@@ -126,7 +125,7 @@ async fn operator_killed_after_any_write_recovers_without_leftovers() -> Result<
             }
         }
     }
-    // And a client gets in.
+    // And a client has access.
     for life in of(Then::Restart) {
         life.instance()
             .await?
@@ -232,12 +231,12 @@ impl<'a> Life<'a> {
         Ok(life)
     }
 
-    /// What the rule admits besides.
+    /// The other fields of the rule.
     fn other_repository(&self) -> String {
         format!("{}/web", self.namespace)
     }
 
-    /// The article's resources of this kind, for these accounts and this namespace.
+    /// Returns the article's resources of this kind, for these accounts and this namespace.
     fn resources(&self, kind: &str) -> Result<Vec<Value>> {
         let article = self.pair.article(&self.namespace);
         let mut all: Vec<Value> = serde_saphyr::from_multiple(&article)?;
@@ -245,7 +244,7 @@ impl<'a> Life<'a> {
         Ok(all)
     }
 
-    /// The article's grant, as it stands or as it is changed.
+    /// Returns the article's grant, unchanged or changed.
     fn grant(&self, then: Then) -> Result<Value> {
         let mut grants = self.resources("CrossAccountRegistryGrant")?;
         let grant = grants.pop().context("the article has no grant")?;
@@ -276,7 +275,7 @@ impl<'a> Life<'a> {
         ))
     }
 
-    /// What is in the accounts, with the names that are this life's own replaced.
+    /// Returns the state of the accounts, with the names of this life replaced.
     async fn comparable(&self) -> Result<(AccountState, AccountState)> {
         let (registry, consumer) = self.accounts().await?;
         let tags = consumer
@@ -311,7 +310,7 @@ impl<'a> Life<'a> {
         Ok((registry.renamed(&names)?, consumer.renamed(&names)?))
     }
 
-    /// The writes among these calls that are in these accounts.
+    /// Returns the writes in these accounts among these calls.
     fn writes(&self, calls: &[local_stack::Call]) -> Vec<String> {
         let ours = [&self.pair.registry, &self.pair.consumer];
         let writes = calls

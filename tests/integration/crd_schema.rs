@@ -300,7 +300,7 @@ async fn immutable_field_cannot_be_added_later() -> Result<()> {
     let case = Case::new().await?;
     let organization = json!({"accountID": null, "wholeAccount": null, "instanceRole": null, "organization": {"id": "o-a1b2c3d4e5"}});
     let adopted = json!({"adopt": true});
-    // What is there before, what is changed in it, and the field that the refusal names.
+    // The object before, the change, and the field that the error names.
     let table: Vec<(Value, Value, &str)> = vec![
         (
             json!({"registry": {"role": {"name": null}}}),
@@ -349,8 +349,7 @@ async fn immutable_field_cannot_be_added_later() -> Result<()> {
     Ok(())
 }
 
-/// As Flux and Argo CD apply: what the default had named and the manifest does not name must not
-/// stay.
+/// As Flux and Argo CD apply it: a default's items that the manifest does not name must not stay.
 #[tokio::test]
 async fn server_side_apply_narrows_the_paths() -> Result<()> {
     let case = Case::new().await?;
@@ -390,7 +389,7 @@ async fn account_partition_and_role_path_are_immutable() -> Result<()> {
         "cannot be changed",
     )
     .await?;
-    // Neither is got round by a field that was not there before.
+    // A field that was not set before does not circumvent the rules.
     let other = Case::new().await?;
     let bare = json!({"partition": null, "roles": null});
     other.apply(&other.registry_account(bare)).await?;
@@ -416,7 +415,7 @@ async fn kubectl_explain_describes_every_field() -> Result<()> {
     // The API server publishes the descriptions of a new definition a moment after the definition
     // itself.
     let message = eventually("the definition is described", async || {
-        // `explain` goes by what kubectl learnt of the server before; this makes it look again.
+        // `explain` uses kubectl's cache; this makes it read again.
         case.cluster()
             .kubectl(&["api-resources", "--api-group", "registrygrants.dev"])
             .await?;
@@ -446,7 +445,7 @@ async fn examples_are_accepted_unchanged() -> Result<()> {
             .split_once("kind: Namespace\nmetadata:\n  name: ")
             .context("no namespace")?;
         let namespace = rest.lines().next().context("no namespace")?;
-        // A dry run makes no namespace for the grant to be in.
+        // A dry run does not create the grant's namespace.
         let example = text.replace(namespace, &case.namespace);
         let dry = ["apply", "--dry-run=server", "-f", "-"];
         case.cluster()

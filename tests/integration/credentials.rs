@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 async fn credentials_for_another_account_are_detected_before_a_write() -> Result<()> {
     let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
-    // Without credentials of its own the account would be reached by the ambient ones, which are
-    // the operator's own account's.
+    // Without its own credentials, the account would be accessed with the ambient ones, which are
+    // for the operator's own account.
     case.apply(&case.registry_account(json!({"credentials": null})))
         .await?;
     let account = format!("awsaccount/{}", case.pair.registry);
@@ -71,7 +71,7 @@ async fn unassumable_role_is_reported_on_account_and_grant() -> Result<()> {
             && message.contains("trust policy"),
         "{message}"
     );
-    // The other account's part is done all the same.
+    // The part in the other account is applied nevertheless.
     ensure!(
         case.consumer().await?.roles.contains_key("node"),
         "the consumer's role waits for the registry's account"
@@ -195,8 +195,8 @@ async fn missing_action_of_the_operators_own_role_is_reported() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the account says that the operator has no credentials for it, for lack of this
-/// action.
+/// Waits until the account reports that the operator has no credentials for it, because this action
+/// is denied.
 async fn not_entered(case: &Case<'_>, account: &str, action: &str) -> Result<()> {
     let object = format!("awsaccount/{account}");
     let found = case.cluster().wait_until("default", &object, |account| {
@@ -210,7 +210,7 @@ async fn not_entered(case: &Case<'_>, account: &str, action: &str) -> Result<()>
     let message = condition(&found.await?, "Ready")
         .map(|ready| ready["message"].to_string())
         .unwrap_or_default();
-    // In AWS's own words: they name the action, whichever side denies it.
+    // AWS's message names the action, whichever side denies it.
     ensure!(
         message.contains(&format!("not authorized to perform: {action} ")),
         "without {action} it says {message}"
@@ -242,7 +242,7 @@ async fn missing_permission_is_named_and_recovers_once_granted() -> Result<()> {
 async fn operator_cannot_leave_its_path_or_lift_a_boundary() -> Result<()> {
     let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
-    // The operator's own permissions, in a session that this test holds.
+    // Returns a session of this test with the operator's own permissions.
     let root = case.stack().aws(&case.pair.registry);
     let permissions = root
         .iam
@@ -326,7 +326,7 @@ async fn operator_cannot_leave_its_path_or_lift_a_boundary() -> Result<()> {
 }
 
 #[tokio::test]
-async fn session_tag_lets_an_admin_allow_single_namespaces() -> Result<()> {
+async fn session_tag_allows_single_namespaces() -> Result<()> {
     let (case, other) = (Case::new().await?, Case::new().await?);
     case.repository("app").create(case.stack()).await?;
     let namespaces = json!({"names": [case.namespace, other.namespace]});
@@ -349,8 +349,8 @@ async fn session_tag_lets_an_admin_allow_single_namespaces() -> Result<()> {
     of_other["metadata"]["namespace"] = json!(other.namespace);
     case.apply(&of_other).await?;
     let message = other.not_ready("AccessDenied").await?;
-    // CloudTrail names the session; the status does not, for what one session met may be told to
-    // other tenants who wait for the same.
+    // CloudTrail names the session. The status does not, because other tenants that wait for the
+    // same session may get its error.
     ensure!(
         message.contains("assumed-role/registry-grants ")
             && !message.contains(&format!("/{}@", other.namespace)),

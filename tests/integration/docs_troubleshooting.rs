@@ -1,5 +1,5 @@
-//! `docs/troubleshooting.md`: each section's fault is set up, and `kubectl describe` shows the
-//! words of the page.
+//! `docs/troubleshooting.md`: the test sets up the fault of each section, and `kubectl describe`
+//! prints the text of the page.
 
 use crate::support::case::{Case, GRANT as OWN_GRANT, document, merged};
 use crate::support::foreign_roles::create_worker_role;
@@ -12,13 +12,13 @@ use std::path::Path;
 const PAGE: &str = "docs/troubleshooting.md";
 const AT_A_TIME: usize = 4;
 
-/// The example's names, which the page has.
+/// The names of the example, which the page uses.
 const GRANT: &str = "miq-devops";
 const REPOSITORY: &str = "miqp-devops";
 const REGISTRY_ROLE: &str = "ECS-AssumeRole-MIQDevOps";
 const INSTANCE_ROLE: &str = "miq-instance";
 
-/// What is broken, in the page's order.
+/// The faults, in the page's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
     NoAccount,
@@ -53,7 +53,7 @@ const ALL: [Broken; 13] = [
 ];
 
 impl Broken {
-    /// The section of the page.
+    /// Returns the section's heading on the page.
     fn heading(self) -> &'static str {
         match self {
             Self::NoAccount => "1. The registry's account has no `AWSAccount`",
@@ -72,7 +72,7 @@ impl Broken {
         }
     }
 
-    /// The reason of the Event that tells of it.
+    /// Returns the reason of the Event that reports the fault.
     fn event(self) -> &'static str {
         match self {
             Self::NoAccount => "AccountNotFound",
@@ -90,7 +90,7 @@ impl Broken {
         }
     }
 
-    /// What differs from the example's grant.
+    /// Returns the changes of the example's grant.
     fn changes(self) -> Value {
         match self {
             Self::NoRule => json!({"registry": {"repositories": ["billing"]}}),
@@ -104,7 +104,7 @@ impl Broken {
         }
     }
 
-    /// Everything but the grant.
+    /// Sets up everything except the grant.
     async fn set_up(self, case: &Case<'_>) -> Result<()> {
         let (registry, consumer) = (
             case.stack().aws(&case.pair.registry),
@@ -113,8 +113,8 @@ impl Broken {
         if self != Self::NoRepository {
             case.repository(REPOSITORY).create(case.stack()).await?;
         }
-        // The operator reads what belongs to an account as soon as it knows the account, and again
-        // only after a while.
+        // The operator reads an account's policies as soon as it knows the account, and again only
+        // after a while.
         match self {
             Self::RoleOfOthers => {
                 let trust = json!({"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"});
@@ -179,7 +179,7 @@ impl Broken {
                 case.apply(&merged(account, json!({"spec": {"credentials": other}})))
                     .await?;
             }
-            // Those of the operator itself are left.
+            // The operator then uses its own credentials.
             Self::OtherAccount => {
                 case.apply(&merged(account, json!({"spec": {"credentials": null}})))
                     .await?
@@ -194,7 +194,7 @@ impl Broken {
         Ok(())
     }
 
-    /// What is done once the grant is there.
+    /// Sets up what needs the grant.
     async fn afterwards(self, case: &Case<'_>) -> Result<()> {
         if self == Self::GuardRail {
             case.cluster()
@@ -211,7 +211,7 @@ impl Broken {
         Ok(())
     }
 
-    /// That `kubectl describe` shows the words, among its Events as well.
+    /// Checks that `kubectl describe` shows the text, also among its Events.
     async fn check_description(self, words: &[String]) -> Result<()> {
         let case = Case::new().await?;
         self.set_up(&case).await?;
@@ -219,7 +219,8 @@ impl Broken {
         case.apply(&merged(grant, json!({"spec": self.changes()})))
             .await?;
         self.afterwards(&case).await?;
-        // A request costs less than a kubectl process; the words come with the Event.
+        // A request costs less than a kubectl process. The status is complete when the Event
+        // exists.
         let object = format!("carg/{GRANT}");
         case.cluster()
             .event(&case.namespace, &object, &[self.event()])
@@ -241,7 +242,7 @@ impl Broken {
             Ok(())
         })
         .await?;
-        // What the policies say is for those who may read them.
+        // Only users who may read the policies may see their content.
         let status = case
             .cluster()
             .get(&case.namespace, &format!("carg/{GRANT}"))
@@ -255,7 +256,7 @@ impl Broken {
     }
 }
 
-/// What is asked in the example, as far as names go.
+/// Returns the changes that give the grant the example's names.
 fn example() -> Value {
     json!({
         "registry": {"repositories": [REPOSITORY], "role": {"name": REGISTRY_ROLE}},
@@ -263,8 +264,8 @@ fn example() -> Value {
     })
 }
 
-/// What `kubectl describe` shows, with the example's numbers and names, and each white space as one
-/// blank.
+/// Returns the output of `kubectl describe` with the example's numbers and names, and with each
+/// white space as one blank.
 async fn described(case: &Case<'_>) -> Result<String> {
     let text = case
         .cluster()
@@ -281,8 +282,8 @@ fn one_blank(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The page's numbered sections: the heading, and the words of its first block; a line `…` stands
-/// for what is left out.
+/// Returns the numbered sections: the heading, and the texts of its first block. A line `…`
+/// marks omitted text.
 fn sections(page: &str) -> Vec<(String, Vec<String>)> {
     let parts = page
         .split("\n## ")
@@ -386,12 +387,12 @@ async fn describe_lists_every_reverted_manual_change() -> Result<()> {
     iam.set_trust_policy("pusher-grant", document(trust))
         .await?;
     told("set the trust policy of role pusher-grant").await?;
-    // The same reason within minutes, for something else: it is not counted as the same Event.
+    // The same reason within minutes, but for another change: it is not counted as the same Event.
     case.repository("app")
         .set_policy(case.stack(), &Document(json!({"Statement": []})))
         .await?;
-    told("statements back into the policy of repository app").await?;
-    // That the sessions of before were ended with it is no lack of access.
+    told("statements in the policy of repository app").await?;
+    // The end of earlier sessions does not count as missing access.
     let text = case
         .cluster()
         .kubectl(&["describe", OWN_GRANT, "--namespace", &case.namespace])

@@ -1,5 +1,5 @@
-//! Roles that somebody changed, deleted or uses: the operator restores what is ours and keeps what
-//! is not.
+//! Roles that others change, delete or use: the operator restores its own parts and keeps foreign
+//! ones.
 
 use crate::support::case::{Case, GRANT, allows, assert_unchanged, condition, document, trusts};
 use anyhow::{Context, Result, ensure};
@@ -39,7 +39,7 @@ async fn manual_changes_to_the_registry_role_are_reverted() -> Result<()> {
     case.reconcile().await?;
     eventually("the role is as before", async || {
         let mut now = case.registry().await?;
-        // Who came in while anybody could is put out.
+        // Sessions from the time of the wide trust policy end.
         let ended = now
             .roles
             .get_mut(role)
@@ -122,7 +122,7 @@ async fn foreign_policies_on_the_instance_role_keep_the_role() -> Result<()> {
     }));
     iam.set_trust_policy("node", extended.to_string()).await?;
 
-    // A change of the grant goes through, so that a whole reconciliation has seen the role.
+    // A change of the grant completes, so that an entire reconcile has read the role.
     case.granted(json!({"access": "Pull"})).await?;
     let kept = node(&case.consumer().await?)?;
     ensure!(
@@ -224,7 +224,7 @@ async fn exhausted_quota_is_named() -> Result<()> {
     let grant = case.granted(json!({})).await?;
     ensure!(condition(&grant, "RoleReady").is_some(), "{grant}");
     let iam = case.stack().aws(&case.pair.consumer).iam;
-    // The limit on all inline policies of a role together, used up by others.
+    // Foreign policies use up the limit on all inline policies of a role.
     let filler = document(
         json!({"Effect": "Deny", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}", "x".repeat(9_300))}),
     );

@@ -1,5 +1,5 @@
 //! The finalizer: tenants cannot remove it, the operator restores it, a grant that disappears
-//! without it is revoked by its record, and it never blocks a deletion. All of it is one test,
+//! without it is revoked by its record, and it never blocks a deletion. All of this is one test,
 //! because its end removes the definitions.
 
 use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged};
@@ -73,7 +73,7 @@ async fn tenant(case: &Case<'_>) -> Result<()> {
     .await
 }
 
-/// Takes the finalizer off, as an admin.
+/// Removes the finalizer as an admin.
 async fn take_off(case: &Case<'_>, grant: &str) -> Result<()> {
     let none = json!({"metadata": {"finalizers": null}});
     case.cluster()
@@ -82,7 +82,7 @@ async fn take_off(case: &Case<'_>, grant: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Takes the finalizer off.
+/// Removes the finalizer.
 fn patched<'a>(case: &'a Case<'_>, more: &[&'a str]) -> Vec<&'a str> {
     let patch = [
         "patch",
@@ -118,7 +118,7 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
         .await?;
     ensure!(!taken.success, "a tenant took it off");
     refused(&taken.stderr)?;
-    // kubectl replace puts what it is given in the place of all there was.
+    // kubectl replace replaces the entire object.
     let mut replacement = case.cluster().get(&case.namespace, GRANT).await?;
     replacement["metadata"]
         .as_object_mut()
@@ -131,7 +131,7 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
         .await?;
     ensure!(!replaced.success, "a tenant replaced it away");
     refused(&replaced.stderr)?;
-    // Whatever else is edited passes, and so does another finalizer, on and off.
+    // Other edits are accepted, and so is adding and removing another finalizer.
     let with = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}}).to_string();
     for finalizers in [
         json!(["registrygrants.dev/revoke", "example.com/other"]),
@@ -151,7 +151,7 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
             .kubectl(&[&patch[..], &[&with(finalizers)]].concat())
             .await?;
     }
-    // Nor while it is being deleted, held up by something in the way.
+    // Nor while it is being deleted and something blocks that.
     let iam = case.stack().aws(&case.pair.registry).iam;
     iam.create_instance_profile()
         .instance_profile_name("holder")
@@ -178,10 +178,10 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
         "a tenant took it off a grant that is being deleted"
     );
     refused(&taken.stderr)?;
-    // The operator takes it off when nothing is left.
+    // The operator removes it when nothing is left.
     iam.remove_role_from_profile("holder", "pusher-grant")
         .await?;
-    // It may have gone by itself already.
+    // It may already be gone.
     drop(case.annotate(GRANT, "reconcile", "now").await);
     case.cluster().wait_until_gone(&case.namespace, GRANT).await
 }
@@ -214,7 +214,7 @@ async fn taken_off_by_an_admin_it_comes_back(installation: &Installation) -> Res
     case.delete().await
 }
 
-/// Stops the operator's process for a moment, so that it sees all that was done at once.
+/// Pauses the operator's process, so that it sees all changes at once.
 fn while_it_sleeps(operator: &Operator, signal: &str) -> Result<()> {
     let pid = serde_json::to_value(operator.identity())?["pid"].to_string();
     ensure!(
@@ -243,7 +243,7 @@ async fn a_grant_that_disappears_is_revoked(
         assert_unchanged(&before, &case.accounts().await?)
     })
     .await?;
-    // One that has its place by then keeps what it has.
+    // A grant that has its name by then keeps its access.
     case.granted(json!({})).await?;
     let with = case.accounts().await?;
     while_it_sleeps(operator, "-STOP")?;
@@ -308,7 +308,8 @@ async fn many_that_disappear_at_once_are_left_to_the_sweep(
         .await?
         .context("it was revoked")?;
     ensure!(before.same_meaning(&after), "{after:?}");
-    // Narrowing the rules finds it: what no rule admits is revoked, though no grant claims it.
+    // Narrowing the rules revokes it: access that no rule admits is revoked even if no grant claims
+    // it.
     case.apply(&case.registry_account(
         json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}}),
     ))
@@ -351,7 +352,7 @@ async fn deletions_of_every_kind_end(installation: &Installation) -> Result<()> 
     Ok(())
 }
 
-/// The definitions are back, and a grant with them, from a backup.
+/// The definitions are restored from a backup, with a grant.
 async fn restored_without_status_it_is_deleted(
     installation: &Installation,
     operator: &mut Operator,
@@ -386,7 +387,8 @@ async fn restored_without_status_it_is_deleted(
 
 async fn uninstalled_it_can_be_taken_off(installation: &Installation) -> Result<()> {
     let case = opened(installation).await?;
-    // With the chart the tenants' role goes as well. This one is in no group of the policy either.
+    // The tenants' role is removed with the chart. This user is not in a group of the policy
+    // either.
     case.cluster()
         .bind_role(&case.namespace, "cluster-admin", "keeper")
         .await?;
@@ -394,7 +396,7 @@ async fn uninstalled_it_can_be_taken_off(installation: &Installation) -> Result<
         .helm(&["uninstall", HELM_RELEASE, "--namespace", OPERATOR_NAMESPACE])
         .await?;
     case.begin_to_delete().await?;
-    // With the chart its policies went, so that nothing jams for want of an operator.
+    // The chart's policies were removed with it, so nothing is blocked without an operator.
     let none = json!({"metadata": {"finalizers": null}});
     let keeper = case.cluster().as_user("keeper");
     eventually("it can be taken off", async || {

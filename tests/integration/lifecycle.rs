@@ -1,5 +1,5 @@
-//! The life of a grant: suspended, reconciled on request, abandoned, deleted or retained, and
-//! beside broken resources.
+//! The life cycle of a grant: suspended, reconciled on request, abandoned, deleted or retained,
+//! also next to broken resources.
 
 use crate::support::case::{
     Case, FastResync, GRANT, OPERATOR, assert_unchanged, condition, merged,
@@ -33,7 +33,7 @@ async fn suspended_grant_keeps_its_access_and_changes_nothing() -> Result<()> {
     case.apply(&case.grant(json!({"suspend": true, "access": "Pull"})))
         .await?;
     suspended(&case).await?;
-    // By hand, on what is this grant's alone.
+    // A manual change of a resource that only this grant has.
     let iam = case.stack().aws(&case.pair.registry).iam;
     iam.tag_role()
         .role_name("pusher-grant")
@@ -47,8 +47,8 @@ async fn suspended_grant_keeps_its_access_and_changes_nothing() -> Result<()> {
         .await?;
     let touched = case.accounts().await?;
 
-    // Another grant on the same repository is worked on, and what the suspended one has stays
-    // beside it.
+    // Another grant on the same repository is reconciled, and the access of the suspended one
+    // stays.
     let other = json!({
         "registry": {"repositories": ["app", "team/other"], "role": null}, "paths": ["Direct"],
         "consumer": {"wholeAccount": null, "instanceRole": null, "roles": ["ci/*"]},
@@ -70,7 +70,8 @@ async fn suspended_grant_keeps_its_access_and_changes_nothing() -> Result<()> {
     );
     case.delete_named("carg/other").await?;
 
-    // Going on puts back what was changed, and makes true what was asked meanwhile.
+    // After the suspension, the operator reverts the change and applies the edits made in the
+    // meantime.
     case.granted(json!({"suspend": false, "access": "PullPush"}))
         .await?;
     iam.untag_role()
@@ -117,8 +118,7 @@ async fn reconcile_annotation_triggers_a_reconcile_at_once() -> Result<()> {
     let right = case.accounts().await?;
     let named = |state: &local_stack::AccountState| state.roles["pusher-grant"].id.clone();
 
-    // A role that was deleted: its successor has another ID, so that the repository policy has to
-    // be written again, too.
+    // A recreated role has another ID, so the repository policy must be written again, too.
     let iam = case.stack().aws(&case.pair.registry).iam;
     for policy in right.0.roles["pusher-grant"].inline.keys() {
         iam.delete_inline_policy("pusher-grant", policy).await?;
@@ -178,7 +178,7 @@ async fn grant_is_abandoned_only_when_its_account_is_unreachable() -> Result<()>
     let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
 
-    // Where there is a way into both accounts, the annotation changes nothing.
+    // If the operator can access both accounts, the annotation has no effect.
     let iam = case.stack().aws(&case.pair.registry).iam;
     iam.create_instance_profile()
         .instance_profile_name("holder")
@@ -193,7 +193,7 @@ async fn grant_is_abandoned_only_when_its_account_is_unreachable() -> Result<()>
         "the holder is not named: {message}"
     );
 
-    // The registry's account cannot be got into any more.
+    // The operator can no longer access the registry account.
     let management = case.stack().aws(&case.pair.registry).iam;
     let nobody = crate::support::case::document(
         json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}),
@@ -222,7 +222,7 @@ async fn grant_is_abandoned_only_when_its_account_is_unreachable() -> Result<()>
         told.contains("pusher-grant") && told.contains(&case.pair.registry),
         "{told}"
     );
-    // What is in the account that can be got into was taken back all the same.
+    // The access in the other account was revoked nevertheless.
     ensure!(
         !case.consumer().await?.roles.contains_key("node"),
         "the instance role is left"
@@ -291,7 +291,7 @@ async fn retained_access_stays_without_an_owner() -> Result<()> {
         .await?
         .allowed()?;
 
-    // Another grant that comes and goes leaves it as it is.
+    // Another grant that is created and deleted does not change it.
     let other = json!({
         "registry": {"role": null}, "paths": ["Direct"],
         "consumer": {"wholeAccount": null, "instanceRole": null, "roles": ["ci/*"]},
@@ -313,7 +313,7 @@ async fn retain_needs_a_rule_that_admits_it_at_deletion_too() -> Result<()> {
         .await?;
     let message = case.not_ready("NotAdmitted").await?;
     ensure!(message.contains("deletionPolicy Retain"), "{message}");
-    // That it may not stay is no reason to take it away now.
+    // The missing permission to retain access is no reason to revoke it now.
     case.instance()
         .await?
         .push(&case.repository("app"), "v1")
@@ -328,7 +328,7 @@ async fn broken_resources_do_not_block_others() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.apply_accounts().await?;
-    // Stored before the definition was what it is now.
+    // Stored under an earlier version of the definition.
     let broken = merged(
         case.grant_named("broken", json!({})),
         json!({"spec": {"access": 7}}),
@@ -339,7 +339,7 @@ async fn broken_resources_do_not_block_others() -> Result<()> {
     .await?;
 
     let _operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
-    // One whose repository is missing, and one whose account nobody opened, are there as well.
+    // There is also one with a missing repository, and one without an AWSAccount.
     case.apply(&case.grant_named(
         "waiting",
         json!({"registry": {"repositories": ["team/none"]}, "consumer": {"instanceRole": null}}),

@@ -19,7 +19,7 @@ fn observing(grant: &Value) -> Result<()> {
     Ok(())
 }
 
-/// What would be done, in words, with the accounts' names for their numbers.
+/// Returns the plan as text, with the accounts' names instead of their numbers.
 fn pending(case: &Case<'_>, grant: &Value) -> Vec<String> {
     let items = grant["status"]["pending"]["items"]
         .as_array()
@@ -84,11 +84,11 @@ async fn observed_grant_reports_pending_changes_and_writes_nothing() -> Result<(
     ensure!(writes.is_empty(), "it wrote: {writes:?}");
     assert_unchanged(&before, &case.accounts().await?)?;
 
-    // What is shown is what is done.
+    // The operator does what the plan shows.
     case.granted(json!({})).await?;
     let made = case.accounts().await?;
 
-    // Back again: what is applied stays as it is, whatever the spec says then.
+    // Back in mode Observe: what is applied stays, whatever the spec says.
     case.apply(&case.grant(json!({"mode": "Observe", "access": "Pull"})))
         .await?;
     let grant = case
@@ -114,7 +114,7 @@ async fn observed_grant_reports_pending_changes_and_writes_nothing() -> Result<(
 #[tokio::test]
 async fn plan_shows_what_is_done_and_is_empty_afterwards() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    // By a name of its own: what is made in AWS is called after it.
+    // With its own name, which determines the names in AWS.
     let case = Case {
         installation: &installation,
         pair: installation.fresh_pair().await?,
@@ -150,7 +150,7 @@ async fn plan_shows_what_is_done_and_is_empty_afterwards() -> Result<()> {
     .await?;
     ensure!(done.status == 0, "{done:?}");
 
-    // Somebody lets another account in, takes a policy away, and widens the repository's policy.
+    // Somebody allows another account, removes a policy, and widens the repository's policy.
     let registry = case.stack().aws(&case.pair.registry);
     let trust = json!({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
         "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.registry)}}});
@@ -202,8 +202,8 @@ async fn plan_shows_what_is_done_and_is_empty_afterwards() -> Result<()> {
     Ok(())
 }
 
-/// The manifests as if the grant were being deleted with `deletionPolicy: Retain`, and the accounts
-/// allowed that.
+/// Returns the manifests of a grant that is being deleted with `deletionPolicy: Retain`, which the
+/// accounts allow.
 fn deleting_with_retain(mut list: Value) -> Result<Value> {
     for item in list["items"].as_array_mut().context("no list")? {
         if item["kind"] == "CrossAccountRegistryGrant" {
@@ -219,7 +219,7 @@ fn deleting_with_retain(mut list: Value) -> Result<Value> {
     Ok(list)
 }
 
-/// The text with moments in time, such as `2026-01-01T00:00:00Z`, made alike.
+/// Returns the text with all times, such as `2026-01-01T00:00:00Z`, replaced by the same one.
 fn without_moments(text: &str) -> String {
     let is_moment = |word: &&str| {
         word.len() == 20 && word.ends_with('Z') && word.contains('T') && word.starts_with("20")
@@ -247,7 +247,7 @@ async fn plan_reports_refusals_and_keeps_other_grants_access() -> Result<()> {
         .context("no Sid")?
         .to_owned();
     let id = &sid["RegistryGrants".len()..][..12];
-    // Another grant, that no file tells of, is in the policy.
+    // The policy contains another grant, which is in no file.
     let second = case.grant_named(
         "second",
         json!({"paths": ["Direct"], "registry": {"role": null},
@@ -312,7 +312,7 @@ async fn hundred_idle_reconciles_write_nothing() -> Result<()> {
         .await?;
     ensure!(ready.len() == GRANTS, "{} grants", ready.len());
     let (log, audit) = (CallLog::of(case.stack()), AuditLog::of(case.stack()));
-    // Each grant has been told Granted when it was looked at once more.
+    // Each grant reports Granted once it was reconciled again.
     let looks = |mark| -> Result<usize> {
         let calls = log.of_operator(mark)?;
         Ok(calls

@@ -13,10 +13,10 @@ use local_stack::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The operator's, which the narrowest documents name.
+/// The operator's installation ID, which the narrowest documents name.
 const INSTALLATION: &str = "0123456789ab";
 
-/// Two accounts, and what the operator may do in them.
+/// Two accounts, and the operator's permissions in them.
 struct Life<'a> {
     case: Case<'a>,
     may: May,
@@ -26,11 +26,11 @@ struct Life<'a> {
 
 #[derive(Clone, Debug)]
 enum May {
-    /// What the documents allow: it is enough.
+    /// All permissions of the documents, which suffice.
     Everything,
-    /// What they allow when they are made as narrow as `iam-policy` can: that is enough, too.
+    /// The narrowest permissions that `iam-policy` can print, which also suffice.
     Narrowest,
-    /// All but one action.
+    /// All permissions except one action.
     AllBut(Lack),
 }
 
@@ -41,12 +41,12 @@ struct Lack {
     action: String,
 }
 
-/// How a life ended.
+/// The end of a life.
 #[derive(Debug, PartialEq)]
 enum End {
-    /// With a condition that names the action which is lacking.
+    /// A condition names the missing action.
     Denied,
-    /// The grant was created, changed, put back and deleted.
+    /// The grant was created, changed, corrected and deleted.
     Complete,
 }
 
@@ -69,8 +69,8 @@ async fn missing_action_of_the_permissions_is_named() -> Result<()> {
         .enumerate();
     let mut lives =
         try_join_all(lives.map(|(number, may)| Life::prepared(&installation, number, may))).await?;
-    // Dozens of lives at once: looked at every other second they would keep the machine busy with
-    // nothing else. Each step here is a change of the grant, which is noticed at once.
+    // There are dozens of lives at once, and resyncs every two seconds would overload the machine.
+    // Each step here changes the grant, which triggers a reconcile at once.
     let arguments = [
         &NO_RESYNC[..],
         &["--sweep-interval=20s", "--installation", INSTALLATION],
@@ -97,8 +97,8 @@ async fn missing_action_of_the_permissions_is_named() -> Result<()> {
     .await?;
     settled(&installation, &mut lives, "changed and put back").await?;
 
-    // Where a role has no tags, IAM may leave them out of its answer: that there are none is read
-    // once more before anything is made of it.
+    // If a role has no tags, IAM may omit them from its answer. So the operator reads again before
+    // it relies on their absence.
     let tags = try_join_all(
         lives
             .iter()
@@ -185,7 +185,7 @@ impl<'a> Life<'a> {
                 .await?;
         }
         case.repository("app").create(case.stack()).await?;
-        // What is not in the documents, and is put where it does not belong later.
+        // A role that the documents do not cover. It is put into our instance profile later.
         let root = case.stack().aws(&case.pair.consumer).iam;
         root.create_role()
             .role_name("other")
@@ -214,11 +214,11 @@ impl<'a> Life<'a> {
         ]
     }
 
-    /// By hand: whom the trust policies let in is changed, boundaries are lifted, and another role
-    /// is put into the instance profile.
+    /// Manual changes: other principals in the trust policies, no boundaries, and another role in
+    /// the instance profile.
     async fn drift(&self) -> Result<()> {
         let Pair { registry, consumer } = &self.case.pair;
-        // In our own statement: beside one of somebody else's, the role would stay when the grant
+        // In our own statement, because with a foreign statement the role would stay when the grant
         // is deleted.
         let ours = self
             .case
@@ -247,7 +247,7 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// By hand: what is ours loses its tags. Gives them back.
+    /// Manually removes the tags of our resources. Returns them.
     async fn untag(&self) -> Result<(Pair, [Vec<Tag>; 3])> {
         let Pair { registry, consumer } = &self.case.pair;
         let (of_registry, of_consumer) = (
@@ -280,7 +280,7 @@ impl<'a> Life<'a> {
         Ok((self.case.pair.clone(), taken))
     }
 
-    /// By hand: what stays when a grant is retained.
+    /// Manually removes what stays of a retained grant.
     async fn remove_what_was_retained(&self) -> Result<()> {
         let Pair { registry, consumer } = &self.case.pair;
         let (of_registry, of_consumer) = (
@@ -322,7 +322,7 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// Whether the grant says that the action which this life lacks was denied.
+    /// Returns whether the grant reports that the missing action of this life was denied.
     fn denied(&self, grant: &Value) -> Result<bool> {
         let conditions = grant["status"]["conditions"]
             .as_array()
@@ -332,8 +332,8 @@ impl<'a> Life<'a> {
             condition["status"] == "False" && condition["reason"] == "AccessDenied"
         });
         let of_conditions = denied.filter_map(|condition| condition["message"].as_str());
-        // What the operator only reads to say whether access works fails nothing, and says so
-        // there.
+        // Reads that only serve to evaluate access cause no failure. The access status reports
+        // them.
         let access = grant["status"]["access"].as_array().into_iter().flatten();
         let unknown = access
             .filter(|told| told["verdict"] == "Unknown")
@@ -342,7 +342,7 @@ impl<'a> Life<'a> {
         self.lacks(&of_conditions.chain(of_access).collect::<Vec<_>>())
     }
 
-    /// Whether the last sweep of an account says so; it must have ended.
+    /// Returns whether the last sweep of an account reports it. The sweep must have ended.
     fn denied_to_sweep(&self, account: &Value) -> Result<bool> {
         let sweep = &account["status"]["sweep"];
         ensure!(sweep.is_object(), "not swept yet");
@@ -350,8 +350,7 @@ impl<'a> Life<'a> {
         self.lacks(&problems.filter_map(Value::as_str).collect::<Vec<_>>())
     }
 
-    /// Whether what was said of denials names the action that this life lacks. It must name no
-    /// other.
+    /// Returns whether the denials name the missing action of this life. They must name no other.
     fn lacks(&self, messages: &[&str]) -> Result<bool> {
         if messages.is_empty() {
             return Ok(false);
@@ -384,7 +383,7 @@ async fn apply(
     installation.cluster.apply(&list(items).to_string()).await
 }
 
-/// Waits until each grant is Ready as it is now, or its life is over.
+/// Waits until each grant is Ready in its current generation, or its life is over.
 async fn settled(installation: &Installation, lives: &mut [Life<'_>], what: &str) -> Result<()> {
     wait(installation, lives, what, |grant| {
         let grant = grant.context("the grant is gone")?;
@@ -422,7 +421,7 @@ async fn tag_again(
     Ok(())
 }
 
-/// Waits until each grant says that its roles are somebody else's, or its life is over.
+/// Waits until each grant reports that its roles are foreign, or its life is over.
 async fn in_conflict(installation: &Installation, lives: &mut [Life<'_>]) -> Result<()> {
     wait(installation, lives, "without its tags", |grant| {
         let grant = grant.context("the grant is gone")?;
@@ -472,8 +471,7 @@ async fn delete(lives: &[Life<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until each grant is gone, or its life is over. What that makes of its life is told by
-/// `end`.
+/// Waits until each grant is gone, or its life is over. `end` computes the end of its life.
 async fn gone(
     installation: &Installation,
     lives: &mut [Life<'_>],
@@ -529,7 +527,7 @@ async fn wait(
     .await
 }
 
-/// Every action that the documents allow, by statement.
+/// Returns every action that the documents allow, by statement.
 fn actions(in_registry: bool) -> Result<Vec<Lack>> {
     let document = permissions(in_registry)?;
     let statements = document["Statement"].as_array().context("no statements")?;
@@ -549,8 +547,7 @@ fn actions(in_registry: bool) -> Result<Vec<Lack>> {
     Ok(lacks.collect())
 }
 
-/// For one installation, and in the registry for the repositories and the region of the grant
-/// alone.
+/// For one installation, and in the registry only for the repositories and the region of the grant.
 fn narrowest(in_registry: bool, account: &str) -> Result<String> {
     let flags: &[&str] = match in_registry {
         true => &[

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 const BOUNDARY: &str = "registry-grants-boundary";
 const BOUNDED: &str = "bounded";
 
-/// No Allow of ours reaches what is denied. The denials are for the day on which somebody gives the
-/// role more than we ask for.
+/// Our Allow statements do not include what is denied. The Deny statements matter if somebody gives
+/// the role more permissions.
 #[tokio::test]
 async fn denials_hold_when_the_role_is_allowed_everything() -> Result<()> {
     let case = Case::new().await?;
@@ -48,8 +48,8 @@ async fn denials_hold_when_the_role_is_allowed_everything() -> Result<()> {
     Ok(())
 }
 
-/// By default any installation's tag will do, and whoever holds the path could take over another
-/// installation's roles.
+/// By default, the tag of any installation suffices, and an operator could take over another
+/// installation's roles under the path.
 #[tokio::test]
 async fn named_installation_cannot_touch_another_ones_roles() -> Result<()> {
     let (own, other) = ("0123456789ab", "ba9876543210");
@@ -105,7 +105,7 @@ async fn named_installation_cannot_touch_another_ones_roles() -> Result<()> {
                     .send()
                     .await,
             )?,
-            // Last: with our tag it is ours.
+            // This comes last, because with our tag the role is ours.
             Attempt::of(tag().send().await)?,
             Attempt::of(iam.delete_role().role_name(&role).send().await)?,
         ];
@@ -122,8 +122,8 @@ async fn named_installation_cannot_touch_another_ones_roles() -> Result<()> {
     Ok(())
 }
 
-/// Each action of a boundary is one that a role of ours has by a grant, and loses with the
-/// boundary's.
+/// Each action of the boundary is one that a grant gives to a role, and that the role loses if the
+/// boundary lacks it.
 #[tokio::test]
 async fn role_is_limited_to_what_its_boundary_allows() -> Result<()> {
     let case = Case::with_accounts().await?;
@@ -170,12 +170,12 @@ async fn role_is_limited_to_what_its_boundary_allows() -> Result<()> {
 #[derive(Debug, PartialEq)]
 enum Attempt {
     Denied,
-    /// Whatever else came of it.
+    /// Whatever the result was.
     LetThrough,
 }
 
 impl Attempt {
-    /// AWS must have answered.
+    /// Requires an answer of AWS.
     fn of<T, E: ProvideErrorMetadata + std::fmt::Debug>(
         result: std::result::Result<T, E>,
     ) -> Result<Self> {
@@ -187,7 +187,7 @@ impl Attempt {
     }
 }
 
-/// The operator in this account, in a session that the test holds.
+/// Returns a session of this test with the operator's role in this account.
 async fn operator_in<'a>(case: &Case<'a>, account: &str) -> Result<Session<'a>> {
     let iam = case.stack().aws(account).iam;
     iam.set_trust_policy(MANAGEMENT_ROLE, trusts(account))
@@ -204,7 +204,7 @@ async fn bounded_role(root: &Aws, account: &str, name: &str, of: &str) -> Result
     Ok(())
 }
 
-/// A role as an installation makes it.
+/// Creates a role as an installation does.
 fn bounded(aws: &Aws, account: &str, name: &str, of: &str) -> CreateRoleFluentBuilder {
     let create = aws
         .iam
@@ -225,8 +225,8 @@ fn installation(id: &str) -> Tag {
         .expect("a key and a value")
 }
 
-/// Tries what the operator must never do: on its own role and on the boundary, and lifting the
-/// boundary of a role that it made.
+/// Tries what the operator must never do: changes of its own role and of the boundary, and removing
+/// the boundary of a role that it created.
 async fn attempt(operator: &Aws, account: &str, action: &str) -> Result<Attempt> {
     let iam = &operator.iam;
     let (role, power_user) = (
@@ -298,8 +298,8 @@ async fn attempt(operator: &Aws, account: &str, action: &str) -> Result<Attempt>
     }
 }
 
-/// Calls an action on repository `app`. What is asked for need not exist: whether one may ask is
-/// decided first.
+/// Calls an action on repository `app`. Its targets need not exist, because AWS checks the
+/// permission first.
 async fn call(
     session: &Session<'_>,
     registry: &str,
@@ -374,7 +374,7 @@ async fn call(
     }
 }
 
-/// The actions of the `Deny` statements, with the statements' Sids.
+/// Returns the actions of the `Deny` statements, with the statements' Sids.
 fn denied_actions(document: &Value) -> Result<Vec<(String, String)>> {
     let statements = document["Statement"].as_array().context("no statements")?;
     let denials = statements
@@ -414,7 +414,7 @@ async fn put(root: &Aws, policy: &str, document: String) -> Result<()> {
     Ok(())
 }
 
-/// Makes this the boundary. An account keeps five versions of a policy, so the one before goes.
+/// Sets the boundary. Deletes its previous version, because a policy can have five.
 async fn bound(root: &Aws, account: &str, document: &Value) -> Result<()> {
     let arn = boundary(account);
     let before = root

@@ -28,7 +28,7 @@ fn permissions(account: &str, in_registry: bool) -> Result<Value> {
     Ok(serde_json::from_str(&generated(account, &flags, None)?)?)
 }
 
-/// Every action that these flags add.
+/// Returns every action that these flags add.
 fn lacks() -> Result<Vec<Lack>> {
     let mut lacks = Vec::new();
     for in_registry in [true, false] {
@@ -70,8 +70,8 @@ async fn missing_action_on_foreign_roles_is_named() -> Result<()> {
         .map(drop)
 }
 
-/// A whole life with all permissions but one: it has to end with a condition that names the action.
-/// With all of them it comes to its end.
+/// An entire life with all permissions except one must end with a condition that names the action.
+/// With all permissions, it completes.
 async fn live(
     installation: &local_stack::Installation,
     number: usize,
@@ -133,7 +133,7 @@ async fn live(
     Ok(())
 }
 
-/// The roles of others as they are before a grant. The consumer's stays when the grant goes.
+/// Creates the foreign roles. The consumer's stays when the grant is deleted.
 async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     let trusts = |service: &str| {
         document(
@@ -168,8 +168,8 @@ async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     Ok(())
 }
 
-/// Applies the grant and waits until it is Ready as it is now, or denied. Gives back whether it was
-/// denied.
+/// Applies the grant, and waits until it is Ready in its current generation, or denied. Returns
+/// whether it was denied.
 async fn reaches(case: &Case<'_>, spec: &Value, lack: Option<&Lack>) -> Result<bool> {
     case.apply(&case.grant(spec.clone())).await?;
     let found = case
@@ -204,7 +204,7 @@ fn is_denied(grant: &Value) -> bool {
     condition(grant, "Ready").is_some_and(|ready| ready["reason"] == "AccessDenied")
 }
 
-/// Whether the grant was denied something; then it has to be what is lacking, and to be named.
+/// Returns whether an action of the grant was denied. It must be the missing one, and be named.
 fn names(grant: &Value, lack: Option<&Lack>) -> Result<bool> {
     if !is_denied(grant) {
         return Ok(false);

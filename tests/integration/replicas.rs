@@ -16,7 +16,7 @@ async fn paused_leader_writes_nothing_late_and_leads_again() -> Result<()> {
     let leader = case.leader().await?;
     let second = installation.start_operator(OPERATOR, &REPLICA).await?;
 
-    // It is paused in the middle of its work: right before it would write the repository's policy.
+    // It is paused in the middle of its work, right before it would write the repository's policy.
     let emulation = Emulation::of(&installation.stack);
     emulation
         .hold(&case.pair.registry, "GetRepositoryPolicy")

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use local_stack::{CallLog, Document, REGION, Repository, by_operation, eventually};
 use serde_json::{Value, json};
 
-/// What people make by hand: the accounts may do these things.
+/// Returns a statement as people write it by hand, which allows the accounts these actions.
 fn by_hand(accounts: &[&str], actions: &[&str]) -> Value {
     json!({"Sid": "new statement", "Effect": "Allow", "Principal": {"AWS": accounts}, "Action": actions})
 }
@@ -124,8 +124,8 @@ async fn contested_policy_is_reported_and_rewritten_less_often() -> Result<()> {
         Ok(ready["message"].as_str().unwrap_or_default().to_owned())
     })
     .await?;
-    // Other people's Sids are none of a tenant's business: the number is told, and the account's
-    // status has the Sids.
+    // Tenants must not see foreign Sids: the grant's status has their number, and the account's
+    // status the Sids.
     ensure!(
         told.contains("one other statement") && !told.contains("terraform`"),
         "{told}"
@@ -165,7 +165,7 @@ async fn contested_policy_is_reported_and_rewritten_less_often() -> Result<()> {
         "more writes than there was to put back"
     );
 
-    // It is not left for good: once the other has ceased, it heals by itself.
+    // The policy is restored once the other tool has stopped.
     case.ready().await?;
     let both = statements(&case, &app).await?;
     ensure!(
@@ -191,7 +191,7 @@ async fn access_written_back_after_deletion_is_removed() -> Result<()> {
         app.policy(case.stack()).await?.is_none(),
         "the policy is still there"
     );
-    // Somebody who had read the policy before writes what he read.
+    // Somebody who had read the policy before writes it back.
     app.set_policy(case.stack(), &with_ours).await?;
     eventually("it is taken out again", async || {
         ensure!(app.policy(case.stack()).await?.is_none(), "still there");
@@ -264,7 +264,7 @@ async fn reverted_policy_drift_is_reported_by_an_event() -> Result<()> {
         .map(drop)
 }
 
-/// ECR refuses a document whole for one account that does not exist.
+/// ECR refuses the entire document because of one account that does not exist.
 #[tokio::test]
 async fn grant_that_aws_rejects_affects_no_other_grant() -> Result<()> {
     let case = Case::with_accounts().await?;
@@ -279,10 +279,10 @@ async fn grant_that_aws_rejects_affects_no_other_grant() -> Result<()> {
         .await?;
     let message = case.not_ready_named("carg/mistyped", "Settling").await?;
     ensure!(
-        message.contains("account or role named does not exist"),
+        message.contains("account or role does not exist"),
         "{message}"
     );
-    // One comes, one goes, and the mistake stays its own.
+    // One grant is added, another one deleted, and the mistake affects only its own grant.
     case.apply(&case.grant_named("other", of(&other))).await?;
     case.cluster()
         .wait_for_condition(&case.namespace, "carg/other", "Ready")
@@ -337,7 +337,7 @@ async fn statement_replaced_repeatedly_is_kept_and_reported() -> Result<()> {
     })
     .await?;
     ensure!(
-        told.contains("again and again") && told.contains("CloudTrail"),
+        told.contains("keeps restoring it") && told.contains("CloudTrail"),
         "{told}"
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! The repository policy as grants make it: created, changed, restored and removed, beside foreign
+//! The repository policy of grants: created, changed, restored and removed, next to foreign
 //! statements.
 
 use crate::support::case::{Case, FastResync, GRANT, condition, list};
@@ -49,7 +49,7 @@ async fn foreign_statements_survive_creation_drift_and_deletion() -> Result<()> 
         "{with_ours}"
     );
 
-    // Somebody takes ours away and adds another.
+    // Somebody removes our statement and adds another.
     let added = json!({"Sid": "another", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository"});
     let foreign = foreign.with_statement(added);
     app.set_policy(stack, &foreign).await?;
@@ -269,11 +269,12 @@ async fn full_policy_rejects_the_new_grant_and_stays_unchanged() -> Result<()> {
         "{message}"
     );
     ensure!(
-        message.contains("What takes less: wholeAccount instead of roles"),
+        message.contains("To use less space, set wholeAccount instead of roles"),
         "{message}"
     );
     ensure!(
-        message.contains("spec.consumer.organization") && message.contains("path AssumeRole alone"),
+        message.contains("spec.consumer.organization")
+            && message.contains("request only path AssumeRole"),
         "{message}"
     );
     ensure!(

@@ -1,5 +1,5 @@
 //! A principal that AWS rejects in a repository policy: no other grant loses access, and
-//! revocations go on.
+//! revocations continue.
 
 use crate::support::case::{Case, OPERATOR, direct, document};
 use crate::support::flags::NO_RESYNC;
@@ -7,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use local_stack::{CallLog, Emulation, Installation, Repository, eventually};
 use serde_json::{Value, json};
 
-/// Access of this account by the repository's policy alone.
+/// Returns a grant for this account by the repository's policy alone.
 fn direct_to(account: &str) -> Value {
     direct(json!({"consumer": {"accountID": account}}))
 }
 
-/// Other consumers beside that of the case: an account, and a number that nobody has.
+/// Further consumers: an account, and a number that does not exist.
 fn others(case: &Case<'_>) -> [String; 2] {
     [
         format!("7{}", &case.pair.consumer[1..]),
@@ -100,8 +100,8 @@ async fn rejected_grant_takes_no_access_after_a_restart() -> Result<()> {
     Ok(())
 }
 
-/// A principal that was valid and is now gone makes AWS refuse every policy that names it, the one
-/// that only takes others out included.
+/// If a valid principal is deleted, AWS refuses every policy that names it, even one that only
+/// removes others.
 #[tokio::test]
 async fn closed_consumer_account_blocks_no_revocation_or_new_access() -> Result<()> {
     let case = Case::new().await?;
@@ -142,7 +142,7 @@ async fn closed_consumer_account_blocks_no_revocation_or_new_access() -> Result<
     Ok(())
 }
 
-/// Case 12 from the field: a policy from former times, which ECR does not take any more.
+/// Field case 12: an old policy that ECR does not accept any more.
 #[tokio::test]
 async fn foreign_statement_that_ecr_no_longer_accepts_is_named() -> Result<()> {
     let case = Case::with_accounts().await?;

@@ -10,21 +10,22 @@ use local_stack::{CallLog, Document, Installation, Mark, eventually_of};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What ECR takes.
+/// The limit of ECR.
 const MOST_CHARACTERS: usize = 10_240;
-/// However many grants come at once.
+/// The limit on writes, however many grants are applied at once.
 const MOST_WRITES: usize = 25;
 /// Grants of as many consumer accounts on repository `app` of one registry account.
 struct Crowd<'a> {
     case: Case<'a>,
-    /// By the grant's name. In the names' order they are applied, and so in the order of their age.
+    /// Consumer accounts by the grant's name. The grants are applied in the order of their names,
+    /// which is then the order of their age.
     consumers: BTreeMap<String, String>,
     log: CallLog,
     mark: Mark,
 }
 
 impl<'a> Crowd<'a> {
-    /// Applies them as one list; `consumer` is what stands beside the account's number.
+    /// Applies them as one list. `consumer` has the fields besides the account's number.
     async fn apply(installation: &'a Installation, count: usize, consumer: Value) -> Result<Self> {
         let case = Case::on(installation).await?;
         case.repository("app").create(case.stack()).await?;
@@ -70,7 +71,7 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// That they were written into the policy together.
+    /// Checks that they were written to the policy together.
     fn few_writes(&self) -> Result<()> {
         let calls = self.log.of_operator(self.mark)?;
         let mine = calls
@@ -86,7 +87,7 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// The accounts that the repository's policy names, and its size in characters.
+    /// Returns the accounts that the repository's policy names, and its size in characters.
     async fn named(&self) -> Result<(BTreeSet<String>, usize)> {
         let policy = self
             .case
@@ -121,8 +122,8 @@ impl<'a> Crowd<'a> {
             .collect()
     }
 
-    /// The names of the grants that are Ready and of those that are not for lack of room, once that
-    /// is so of each and is what the policy says.
+    /// Returns the names of the grants that are Ready, and of those that do not fit, once each
+    /// grant is in one of these states and the policy matches.
     async fn settled(&self, gone: &[&String]) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
         eventually_of(
             self.consumers.len(),
@@ -253,10 +254,10 @@ async fn burst_of_grants_on_a_running_operator_takes_few_writes() -> Result<()> 
 }
 
 #[tokio::test]
-async fn grants_that_do_not_fit_report_it_and_push_nobody_out() -> Result<()> {
+async fn grants_that_do_not_fit_displace_no_others() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let crowd = Crowd::apply(&installation, 90, json!({})).await?;
-    // Others have taken most of the room, so that it takes fewer grants.
+    // Foreign statements use most of the space, so that fewer grants fill it.
     let filler = json!({"Sid": "filler", "Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::444444444444:root"},
         "Action": "ecr:DeleteRepository", "Condition": {"StringEquals": {"aws:PrincipalTag/x": "x".repeat(8_700)}}});
     let full = Document(json!({"Version": "2012-10-17", "Statement": [filler]}));
@@ -265,14 +266,14 @@ async fn grants_that_do_not_fit_report_it_and_push_nobody_out() -> Result<()> {
         .repository("app")
         .set_policy(crowd.case.stack(), &full)
         .await?;
-    // A grant that found no room is reconciled again while the test waits.
+    // A grant without space is reconciled again while the test waits.
     let flags = flags::resync_every("--resync-interval=15s");
     let _operator = installation.start_operator(OPERATOR, &flags).await?;
     let (ready, left_out) = crowd.settled(&[]).await?;
     let next = left_out
         .first()
         .context("all of them fit: this takes more grants")?;
-    // Also an older grant that asks again pushes nobody out.
+    // An older grant that asks again does not displace others either.
     let members = crowd.named().await?.0;
     crowd.case.reconcile_named(&format!("carg/{next}")).await?;
     ensure!(

@@ -1,4 +1,4 @@
-//! A repository that others grant access to as well: other tools, AWS services, and another
+//! A repository policy with foreign statements: of other tools, AWS services, and another
 //! installation of the operator.
 
 use crate::support::case::{Case, OPERATOR};
@@ -28,8 +28,8 @@ fn organization() -> Value {
         "Condition": {"StringEquals": {"aws:PrincipalOrgID": ORGANIZATION}}})
 }
 
-/// What people and tools write into repository policies: each shape once. What is denied here
-/// nobody in these tests does. `registry` owns the repository, and `other` is an account with a
+/// Returns statements that people and tools write to repository policies, each form once. The tests
+/// do nothing that is denied here. `registry` owns the repository, and `other` is an account with a
 /// user `builder` and a role `ci/deployer`.
 fn foreign_statements(registry: &str, other: &str) -> Vec<Value> {
     let root = format!("arn:aws:iam::{other}:root");
@@ -45,7 +45,7 @@ fn foreign_statements(registry: &str, other: &str) -> Vec<Value> {
         )
     };
     vec![
-        // Who.
+        // Principals.
         lambda_of(other),
         organization(),
         allow("codebuild", json!({"Service": "codebuild.amazonaws.com"})),
@@ -82,13 +82,13 @@ fn foreign_statements(registry: &str, other: &str) -> Vec<Value> {
             "AllButTheOwner",
             json!({"NotPrincipal": {"AWS": format!("arn:aws:iam::{registry}:root")}}),
         ),
-        // What.
+        // Actions.
         json!({"Sid": "NotAction", "Effect": "Allow", "Principal": {"AWS": root}, "NotAction": ["ecr:DeleteRepository", "ecr:SetRepositoryPolicy"]}),
         json!({"Sid": "scalar", "Effect": "Allow", "Principal": {"AWS": root}, "Action": "ecr:ListImages"}),
         json!({"Sid": "twice", "Effect": "Allow", "Principal": {"AWS": root}, "Action": ["ecr:BatchGetImage", "ECR:batchgetimage"]}),
         json!({"Sid": "wildcard", "Effect": "Allow", "Principal": {"AWS": root}, "Action": "ecr:*"}),
         json!({"Sid": "wildcards", "Effect": "Allow", "Principal": {"AWS": root}, "Action": ["ecr:Get*", "ecr:?atchGetImage"]}),
-        // When.
+        // Conditions.
         only_if(
             "several",
             json!({"StringEquals": {"aws:PrincipalTag/team": ["a", "b"]}, "StringNotLike": {"aws:PrincipalArn": "*:role/x*"}, "Bool": {"aws:SecureTransport": "true"}}),
@@ -130,17 +130,17 @@ fn foreign_statements(registry: &str, other: &str) -> Vec<Value> {
             "odd text",
             json!({"StringEquals": {"AWS:principaltag/X": "\"ü\\ \u{2028}"}}),
         ),
-        // How it is known.
+        // Sids.
         to_other("a Sid with spaces, and more: ü"),
         json!({"Effect": "Allow", "Principal": {"AWS": root}, "Action": PULL}),
         to_other("RegistryGrants"),
         to_other("RegistryGrants0123456789ABCDEF0123"),
-        // Of an installation that is no more.
+        // A statement of an installation that does not exist any more.
         to_other("RegistryGrantsfedcba98765401234567"),
     ]
 }
 
-/// A repository with a policy of others.
+/// A repository with foreign statements in its policy.
 struct Shared {
     repository: Repository,
     foreign: Document,
@@ -156,8 +156,8 @@ impl Shared {
         })
     }
 
-    /// That the policy is what others wrote, and a statement for each of these consumers: with its
-    /// access, and to it alone.
+    /// Checks that the policy has the foreign statements, and one statement for each of these
+    /// consumers, which allows its access and only to it.
     async fn carries(&self, stack: &Stack, grants: &[(&str, bool)]) -> Result<()> {
         let policy = self.repository.policy(stack).await?.context("no policy")?;
         let (ours, others): (Vec<Value>, Vec<Value>) = policy
@@ -216,8 +216,7 @@ async fn foreign_statements_of_every_shape_survive_two_installations() -> Result
         second.start_operator(OPERATOR, &FAST_RESYNC).await?,
     ];
     let (one, mut two) = (Case::on(&first).await?, Case::on(&second).await?);
-    // The registry that both share. The one that the second's case began with is just some other
-    // account.
+    // The registry that both share. The registry of the second case is an unrelated account.
     let other = std::mem::replace(&mut two.pair.registry, one.pair.registry.clone());
     let stack = one.stack();
     let root = stack.aws(&other);
@@ -241,8 +240,7 @@ async fn foreign_statements_of_every_shape_survive_two_installations() -> Result
         repository.create(stack).await?;
     }
     let statements = foreign_statements(&one.pair.registry, &other);
-    // In the older version a policy variable is plain text, so that the version is part of what it
-    // means.
+    // In the older version a policy variable is plain text, so the version is part of the meaning.
     let document =
         |version| json!({"Version": version, "Id": "of others", "Statement": statements});
     let mut app = Shared::with(stack, app, document("2012-10-17")).await?;
@@ -278,8 +276,8 @@ async fn foreign_statements_of_every_shape_survive_two_installations() -> Result
     tokio::try_join!(one.ready(), two.ready())?;
     both(true, &app).await?;
 
-    // By hand: ours are taken out of one policy, while others go on with theirs; and in the other
-    // one, ours are changed.
+    // Manual changes: one policy loses our statements while others write theirs, and in the other
+    // policy ours are changed.
     let statement = json!({"Sid": "later", "Effect": "Allow", "Principal": {"AWS": other}, "Action": "ecr:DescribeImages"});
     app.foreign = app.foreign.with_statement(statement);
     app.repository.set_policy(stack, &app.foreign).await?;
@@ -316,7 +314,7 @@ async fn foreign_statements_of_every_shape_survive_two_installations() -> Result
     Ok(())
 }
 
-/// A registry role's name is unique in its account, whichever installation made it.
+/// A registry role's name is unique in its account, whichever installation created it.
 fn of_second() -> Value {
     json!({"registry": {"role": {"name": "pusher-second"}}})
 }
@@ -388,7 +386,7 @@ async fn unreadable_policy_is_left_alone_and_reported() -> Result<()> {
         message.contains("app") && message.contains(&case.pair.registry),
         "{message}"
     );
-    // Where it ends in the middle: the position by which its owner finds the place.
+    // If the text ends early, the message has the position, so that its owner finds the place.
     let position = format!("line 1, column {}", unreadable.len());
     ensure!(message.contains(&position), "no {position:?} in {message}");
     let read = stack

@@ -1,4 +1,4 @@
-//! An operator that is killed, stopped or started again: the next one finishes the work.
+//! An operator that is killed, stopped or restarted: the next one finishes the work.
 
 use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged};
 use crate::support::flags::NO_RESYNC;
@@ -10,7 +10,7 @@ use serde_json::json;
 async fn work_of_an_operator_killed_midway_is_finished_by_the_next() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let emulation = Emulation::of(&installation.stack);
-    // In each account one call in the middle of the work, and one while it is taken back.
+    // In each account, one call in the middle of the work, and one during the revocation.
     for (in_registry, action, deleting) in [
         (false, "PutRolePolicy", false),
         (true, "PutRolePolicy", false),
@@ -78,7 +78,7 @@ async fn restarted_operator_writes_nothing_for_a_settled_grant() -> Result<()> {
         Ok(())
     })
     .await?;
-    // Whatever a second grant needs comes after all that the first one made the operator do.
+    // The calls for a second grant come after all those for the first one.
     case.apply(&case.grant_named(
         "after",
         json!({"paths": ["AssumeRole"], "consumer": {"instanceRole": null}}),

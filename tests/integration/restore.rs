@@ -7,7 +7,8 @@ use futures::future::try_join_all;
 use local_stack::{AccountState, CallLog, Installation, Operator, eventually};
 use serde_json::{Value, json};
 
-/// On one repository: a whole account, one narrowed to roles, and one whose role the policy names.
+/// Grants on one repository: a whole account, one narrowed to roles, and one whose registry role
+/// the policy names.
 const GRANTS: [&str; 3] = ["whole", "narrowed", "named"];
 
 fn grants(case: &Case<'_>) -> [Value; 3] {
@@ -26,7 +27,7 @@ fn grants(case: &Case<'_>) -> [Value; 3] {
         .expect("three")
 }
 
-/// What a backup holds of these resources; in the order of the arguments.
+/// Returns the backup of these resources, in the order of the arguments.
 struct Backup {
     grants: Vec<Value>,
     accounts: Vec<Value>,
@@ -46,7 +47,7 @@ impl Backup {
         Ok(Self { grants, accounts })
     }
 
-    /// As when the cluster was lost: nothing is left of the resources, and nobody revoked anything.
+    /// Removes the resources without a revocation, as when the cluster is lost.
     async fn lose(&self, case: &Case<'_>) -> Result<()> {
         for name in GRANTS {
             let grant = format!("carg/{name}");
@@ -91,7 +92,7 @@ impl Backup {
     }
 }
 
-/// Without what the API server gives each object anew.
+/// Removes the fields that the API server assigns to each object.
 fn saved(mut object: Value) -> Value {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.retain(|key, _| ["name", "namespace", "finalizers"].contains(&key.as_str()));
@@ -112,22 +113,22 @@ async fn all_ready(case: &Case<'_>) -> Result<()> {
 }
 
 async fn start(installation: &Installation) -> Result<Operator> {
-    // The restored cluster is another one, and goes on as the old installation.
+    // The restored cluster is another one, and continues as the old installation.
     let more = ["--installation=0123456789ab", "--sweep-interval=1s"];
     let flags = flags::with(&FAST_RESYNC, &more);
     installation.start_operator(OPERATOR, &flags).await
 }
 
-/// How it is restored.
+/// Variant of a restore.
 #[derive(Clone, Copy)]
 struct How {
     with_status: bool,
     accounts_first: bool,
-    /// Whether the operator is there before all is restored.
+    /// Whether the operator runs before everything is restored.
     operator_first: bool,
 }
 
-/// The tag that tells a grant from one that had its name before.
+/// The tag that distinguishes a grant from an earlier one of the same name.
 const GRANT_UID: &str = "registrygrants.dev/grant-uid";
 
 fn names_the_new_resources(
@@ -188,7 +189,7 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     };
     all_ready(&case).await?;
     node.push(&case.repository("app"), "v1").await?.allowed()?;
-    // A status that was restored says Ready before the operator has looked.
+    // A restored status says Ready before the operator has reconciled.
     eventually("the roles name the new resources", async || {
         names_the_new_resources(&before, &case.accounts().await?)
     })
@@ -200,7 +201,7 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     let second = &registry["status"]["secondWriter"];
     ensure!(second.is_null(), "{second}");
 
-    // Nothing was taken away, not even for a moment.
+    // No access was removed, not even temporarily.
     let made = calls.of_operator(mark)?;
     let writes: Vec<&str> = made
         .iter()
@@ -234,7 +235,7 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     }
     crate::support::case::assert_unchanged(&before, &after)?;
 
-    // And all of it can be taken back.
+    // And all of it can be revoked.
     case.delete_all().await?;
     let left = case.accounts().await?;
     crate::support::case::assert_unchanged(&untouched, &left)

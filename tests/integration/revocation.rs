@@ -20,8 +20,8 @@ fn is(reason: &'static str) -> impl Fn(&Value) -> Result<()> {
     }
 }
 
-/// Two grants that ask for the same as the first one, and never had anything: nothing is written
-/// for them.
+/// Two grants that ask for the same as the first one and never had access. Nothing is written for
+/// them.
 async fn frozen_beside(case: &Case<'_>) -> Result<()> {
     case.apply(&case.grant_named("watching", direct(json!({"mode": "Observe"}))))
         .await?;
@@ -73,7 +73,7 @@ async fn deletion_before_restart_gives_access_to_no_frozen_grant() -> Result<()>
     case.granted(direct(json!({}))).await?;
     frozen_beside(&case).await?;
     operator.stop()?;
-    // Its spec is changed as well: what it had is by the spec before.
+    // Its spec is changed, too: its access is from the earlier spec.
     case.apply(&case.grant(direct(json!({"access": "Pull"}))))
         .await?;
     case.begin_to_delete().await?;
@@ -85,7 +85,7 @@ async fn deletion_before_restart_gives_access_to_no_frozen_grant() -> Result<()>
     operator.finish()
 }
 
-/// The cluster is lost and comes back from a backup, without status. The operator must not run.
+/// Restores the lost cluster from a backup without status. The operator must not run.
 async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
     let mut saved = case.cluster().get(&case.namespace, grant).await?;
     let none = json!({"metadata": {"finalizers": null}});
@@ -100,8 +100,8 @@ async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
     case.apply(&saved).await
 }
 
-/// The cluster is lost while the grant is suspended, and comes back without status; the operator
-/// does not run. Returns the repository's policy.
+/// Restores the lost cluster without status while the grant is suspended and the operator does not
+/// run. Returns the repository's policy.
 async fn suspended_and_restored(
     operator: &mut Restartable<'_>,
     case: &Case<'_>,
@@ -128,7 +128,8 @@ async fn frozen_grant_regains_its_lost_record_and_can_be_revoked() -> Result<()>
     let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     let before = suspended_and_restored(&mut operator, &case).await?;
     operator.start().await?;
-    // Another grant on the repository, which writes its policy, and asks for the same in part.
+    // Another grant on the repository, which triggers a write of its policy, and asks for a part of
+    // the same access.
     let other = case.grant_named("other", direct(json!({"access": "Pull"})));
     case.apply(&other).await?;
     case.cluster()
@@ -152,7 +153,7 @@ async fn frozen_grant_regains_its_lost_record_and_can_be_revoked() -> Result<()>
         .await?
         .context("no policy")?;
     ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
-    // From now on it is revoked as any other.
+    // From now on it is revoked like any other grant.
     case.apply(&case.registry_account(json!({"registry": {"rules": []}})))
         .await?;
     case.not_ready("NotAdmitted").await?;
@@ -160,7 +161,7 @@ async fn frozen_grant_regains_its_lost_record_and_can_be_revoked() -> Result<()>
     operator.finish()
 }
 
-/// Has the API server refuse a record for the grant of this case, until the returned policy is
+/// Makes the API server refuse a record for the grant of this case until the returned policy is
 /// deleted.
 async fn records_are_refused(case: &Case<'_>) -> Result<[&'static str; 2]> {
     let admission = |kind: &str, spec: Value| {
@@ -223,8 +224,8 @@ async fn another_comes_and_goes(case: &Case<'_>, before: &Document) -> Result<()
     Ok(())
 }
 
-/// One tenant's grant whose status is not accepted holds up nobody else on its repository, and
-/// loses nothing.
+/// A grant whose status is not accepted does not delay other grants on its repository, and loses no
+/// access.
 #[tokio::test]
 async fn record_rejected_by_the_api_server_blocks_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -241,7 +242,7 @@ async fn record_rejected_by_the_api_server_blocks_no_other_grant() -> Result<()>
     operator.finish()
 }
 
-/// The same where the API server takes the record, and nobody here can parse what it answers.
+/// The same if the API server accepts the record, but the operator cannot parse the response.
 #[tokio::test]
 async fn unparsable_fields_of_a_recordless_grant_block_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -255,8 +256,8 @@ async fn unparsable_fields_of_a_recordless_grant_block_no_other_grant() -> Resul
     operator.finish()
 }
 
-/// What comes back over a restart is not taken for what a frozen grant had before its record was
-/// lost.
+/// Access that is written back during a restart is not attributed to a frozen grant with a lost
+/// record.
 #[tokio::test]
 async fn access_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -287,8 +288,7 @@ async fn access_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<
     operator.finish()
 }
 
-/// The same for one that is enforced: by its finalizer it is found when it is deleted, so what it
-/// asks for may stay.
+/// The same for an enforced grant: its deletion finds the access by the finalizer, so it may stay.
 #[tokio::test]
 async fn grant_that_never_gets_a_record_blocks_no_other_revocation() -> Result<()> {
     let installation = Installation::exclusive().await?;

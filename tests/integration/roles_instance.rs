@@ -1,4 +1,4 @@
-//! Instance roles that several grants share, that others made, or that stay after their grant.
+//! Instance roles that several grants share, that others created, or that stay after their grant.
 
 use crate::support::case::{Case, assert_unchanged};
 use crate::support::foreign_roles::create_worker_role;
@@ -45,7 +45,7 @@ async fn shared_instance_role_is_removed_with_its_last_grant() -> Result<()> {
         "each grant has a policy of its own on the role"
     );
 
-    // The one that made it goes first.
+    // The grant that created it is deleted first.
     let delete = async |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| format!("carg/{name}")).collect();
         for name in &names {
@@ -249,7 +249,7 @@ async fn extending_a_role_needs_a_rule_that_allows_it() -> Result<()> {
 async fn role_that_only_loses_access_stays_for_its_nodes() -> Result<()> {
     let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
-    // That can be said until the last moment.
+    // The policy can be changed until the deletion.
     case.granted(json!({"consumer": {"instanceRole": {"onDelete": "RemoveAccess"}}}))
         .await?;
     case.delete().await?;
@@ -269,18 +269,18 @@ async fn role_that_only_loses_access_stays_for_its_nodes() -> Result<()> {
         .push(&case.repository("app"), "v1")
         .await?
         .denied()?;
-    // It is nobody's: another grant of that name does not take it.
+    // The role is unowned: another grant of the same name does not adopt it.
     case.apply(&case.grant(json!({}))).await?;
     let message = case.not_ready("Conflict").await?;
     ensure!(
-        message.contains("was not made by this operator"),
+        message.contains("was not created by this operator"),
         "{message}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn node_keeps_its_role_while_a_sharing_grant_comes_and_goes() -> Result<()> {
+async fn node_keeps_its_role_when_a_sharing_grant_is_deleted() -> Result<()> {
     let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let instance = case.instance().await?;

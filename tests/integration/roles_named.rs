@@ -1,4 +1,4 @@
-//! Roles that a grant names exactly: access is judged for each, where the operator may read them.
+//! Roles that a grant names exactly: the operator evaluates access for each that it may read.
 
 use crate::support::case::{Case, GRANT, verdicts};
 use anyhow::{Result, ensure};

@@ -1,5 +1,5 @@
-//! Ownership of roles: roles of others are left alone, and of several grants on one role the oldest
-//! owns it.
+//! Ownership of roles: the operator does not change foreign roles, and of several grants on one
+//! role the oldest owns it.
 
 use crate::support::case::{Case, allows, list, trusts};
 use anyhow::{Result, ensure};
@@ -61,7 +61,7 @@ async fn first_of_two_grants_on_one_role_owns_it() -> Result<()> {
         message.contains(&format!("{}/grant", case.namespace)),
         "{message}"
     );
-    // The second one's end does not take the first one's role away.
+    // The deletion of the second grant does not remove the first one's role.
     case.delete_named("carg/second").await?;
     ensure!(
         case.registry().await?.roles.contains_key("pusher-grant"),
@@ -74,14 +74,14 @@ async fn first_of_two_grants_on_one_role_owns_it() -> Result<()> {
 async fn oldest_of_simultaneous_grants_owns_the_role() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
-    // Several, for each would get it right by chance every other time.
+    // Several grants, because a single one would succeed by chance half of the time.
     let roles: Vec<String> = (0..6).map(|number| format!("contested-{number}")).collect();
     let asking = |who: &str, role: &String| {
         let changes =
             json!({"registry": {"role": {"name": role}}, "consumer": {"instanceRole": null}});
         case.grant_named(&format!("{who}-{role}"), changes)
     };
-    // Of the same second's the name decides, so that the first ones are the older ones either way.
+    // Within a second, the name decides, so the first ones are the older ones in any case.
     for who in ["elder", "younger"] {
         let all: Vec<Value> = roles.iter().map(|role| asking(who, role)).collect();
         case.apply(&list(all)).await?;
@@ -99,7 +99,7 @@ async fn oldest_of_simultaneous_grants_owns_the_role() -> Result<()> {
             .wait_for_condition(&case.namespace, &format!("carg/elder-{role}"), "Ready")
             .await?;
     }
-    // With the older one gone the role is the other's.
+    // Without the older grant, the other one gets the role.
     let (gone, stays) = (
         format!("carg/elder-{}", roles[0]),
         format!("carg/younger-{}", roles[0]),

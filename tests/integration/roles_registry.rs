@@ -28,7 +28,7 @@ async fn narrowed_trust_ends_active_sessions() -> Result<()> {
         .await?
         .allowed()?;
 
-    // More may assume it: nobody loses anything.
+    // The trust policy is widened: no principal loses access.
     case.granted(roles(&["deployer", "old", "new"])).await?;
     session
         .push(&case.repository("app"), "v2")
@@ -41,7 +41,7 @@ async fn narrowed_trust_ends_active_sessions() -> Result<()> {
         .push(&case.repository("app"), "v3")
         .await?
         .denied()?;
-    // Who still may gets a new one.
+    // A principal that still has access gets a new session.
     eventually("a new session works", async || {
         let session = deployer.assume(&role).await?.allowed()?;
         session
@@ -73,8 +73,8 @@ async fn reverting_widened_trust_ends_active_sessions() -> Result<()> {
     let early = intruder.assume(&role).await?.allowed()?;
     early.push(&case.repository("app"), "v1").await?.allowed()?;
 
-    // In the middle of the repair the first sessions have ended already, and the trust policy is
-    // not narrowed yet.
+    // In the middle of the correction, the first sessions have ended, but the trust policy is not
+    // narrowed yet.
     let emulation = Emulation::of(case.stack());
     emulation
         .hold(&case.pair.registry, "UpdateAssumeRolePolicy")
@@ -84,8 +84,8 @@ async fn reverting_widened_trust_ends_active_sessions() -> Result<()> {
         .until_held(&case.pair.registry, "UpdateAssumeRolePolicy")
         .await?;
     early.push(&case.repository("app"), "v2").await?.denied()?;
-    // A session's beginning has whole seconds: this one is not of the time that the first statement
-    // ends.
+    // The start of a session has whole seconds: this session is not among those that the first
+    // statement ends.
     let late = eventually("a session of the time between", async || {
         let session = intruder.assume(&role).await?.allowed()?;
         session
@@ -110,7 +110,7 @@ async fn reverting_widened_trust_ends_active_sessions() -> Result<()> {
     Ok(())
 }
 
-/// A role that somebody made by hand, as the article does it.
+/// A role that was created by hand, as in the article.
 async fn hand_made(case: &Case<'_>) -> Result<()> {
     let iam = case.stack().aws(&case.pair.registry).iam;
     let consumer = format!("arn:aws:iam::{}:root", case.pair.consumer);

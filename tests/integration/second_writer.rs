@@ -109,8 +109,8 @@ async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
     Ok(())
 }
 
-/// The documented move to another cluster: the old operator ends, the new one has its ID, and every
-/// grant a new UID.
+/// The documented move to another cluster: the old operator stops, the new one has its ID, and
+/// every grant has a new UID.
 #[tokio::test]
 async fn move_to_another_cluster_is_no_second_writer() -> Result<()> {
     let (old, new) = Installation::exclusive_pair().await?;

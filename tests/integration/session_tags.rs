@@ -1,4 +1,4 @@
-//! The operator with EKS Pod Identity, whose session passes six tags on to every account.
+//! The operator with EKS Pod Identity, whose session passes six tags to every account.
 
 use crate::support::case::{Case, OPERATOR, document, list, merged};
 use anyhow::{Context, Result, ensure};
@@ -21,7 +21,7 @@ const TAGS: [(&str, &str); 6] = [
     ("kubernetes-service-account", "registry-grants"),
 ];
 
-/// The operator's session as the EKS Auth service makes it.
+/// Returns the operator's session as the EKS Auth service creates it.
 async fn pod_identity(case: &Case<'_>) -> Result<Credentials> {
     let root = case.stack().aws(OPERATOR_ACCOUNT);
     let principal = json!({"AWS": format!("arn:aws:iam::{OPERATOR_ACCOUNT}:root")});
@@ -41,8 +41,8 @@ async fn pod_identity(case: &Case<'_>) -> Result<Credentials> {
     assume.send().await?.credentials.context("no credentials")
 }
 
-/// `plan` for these manifests with these credentials: exit status, standard output and standard
-/// error.
+/// Runs `plan` for these manifests with these credentials. Returns exit status, standard output and
+/// standard error.
 async fn plan(
     case: &Case<'_>,
     credentials: &Credentials,

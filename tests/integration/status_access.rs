@@ -8,10 +8,10 @@ use futures::{StreamExt, TryStreamExt};
 use local_stack::{Aws, Document, IamCalls as _, Outcome, Session};
 use serde_json::{Value, json};
 
-/// How many links are taken away at a time.
+/// The number of links that are removed at a time.
 const AT_A_TIME: usize = 4;
 
-/// By hand: a link is taken away.
+/// Removes a link manually.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
     Nothing,
@@ -33,8 +33,7 @@ enum Broken {
     RegistrysPolicyDenies,
 }
 
-/// Whether the direct path and the path by the role work still, and what is said of one that does
-/// not.
+/// Whether each path still works, and the message about one that does not.
 struct Expected {
     direct: bool,
     by_role: bool,
@@ -204,12 +203,12 @@ impl Broken {
     }
 }
 
-/// Without these there is no pull and no push; the operator itself still reads.
+/// Without these actions, no pull or push works. The operator can still read.
 const IMAGES: [&str; 2] = ["ecr:BatchGetImage", "ecr:PutImage"];
-/// The registry's role.
+/// The registry role.
 const ROLE: &str = "pusher-grant";
 
-/// Where a link is taken away.
+/// The place of a link.
 struct Setup<'a> {
     case: Case<'a>,
 }
@@ -241,7 +240,7 @@ impl Setup<'_> {
         json!({"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"})
     }
 
-    /// Changes the trust policy of the registry's role.
+    /// Changes the trust policy of the registry role.
     async fn trust(&self, change: impl FnOnce(Vec<Value>) -> Value) -> Result<()> {
         let state = self.case.registry().await?;
         let trust = &state
@@ -257,7 +256,7 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// The name and text of the only inline policy of a role.
+    /// Returns the name and text of the only inline policy of a role.
     async fn policy_of(&self, aws: &Aws, role: &str) -> Result<(String, String)> {
         let names = aws
             .iam
@@ -287,7 +286,7 @@ impl Setup<'_> {
         put_policy(aws, role, &name, without).await
     }
 
-    /// The instance role is deleted, and made again just as it was: it has another ID.
+    /// Deletes the instance role and recreates it: it has another ID.
     async fn make_node_anew(&self) -> Result<()> {
         let aws = self.consumer();
         let (name, policy) = self.policy_of(&aws, "node").await?;
@@ -324,7 +323,7 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// What `explain` says: whether it is allowed, and all of its answer.
+    /// Runs `explain`. Returns whether access is allowed, and the output.
     async fn explain(&self, action: &str, by_role: bool) -> Result<(bool, String)> {
         let accounts = list(vec![
             self.case.registry_account(json!({})),
@@ -357,7 +356,7 @@ impl Setup<'_> {
         }
     }
 
-    /// What a real client gets done.
+    /// Returns what works with a real client.
     async fn client_is_allowed(&self, action: &str, by_role: bool) -> Result<bool> {
         let instance = Session::of_instance(self.case.stack(), &self.node())
             .await?
@@ -435,7 +434,7 @@ async fn agree(broken: Broken) -> Result<()> {
         .push(&case.repository("app"), "before")
         .await?
         .allowed()?;
-    // The operator would put it back at once.
+    // The operator would revert it at once.
     case.apply(&case.grant(json!({"mode": "Observe"}))).await?;
     broken.apply(&setup).await?;
     let grant = case.reconcile().await?;
@@ -490,7 +489,7 @@ async fn grant_with_a_path_denied_by_others_is_not_ready() -> Result<()> {
     );
     let grant = case.cluster().get(&case.namespace, GRANT).await?;
     ensure!(condition(&grant, "Stalled").is_some(), "{grant:#}");
-    // Its own part is in place all the same: pulling works.
+    // The grant's own part is in place nevertheless: pulling works.
     let instance = case.instance().await?;
     instance.push(&app, "v1").await?.denied()?;
 

@@ -18,7 +18,7 @@ async fn operator(installation: &Installation, sweep: &str) -> Result<Operator> 
     installation.start_operator(OPERATOR, &flags).await
 }
 
-/// A grant is let go by hand, while no operator runs that could take back what it gave.
+/// Removes a grant's finalizer by hand while no operator runs that could revoke its access.
 async fn let_go(case: &Case<'_>, grant: &str) -> Result<()> {
     case.cluster()
         .merge(
@@ -30,7 +30,7 @@ async fn let_go(case: &Case<'_>, grant: &str) -> Result<()> {
     case.cluster().delete(&case.namespace, grant).await
 }
 
-/// Waits until the account's status says this of the last sweep.
+/// Waits until the account's status reports this about the last sweep.
 async fn sweep_status(
     case: &Case<'_>,
     account: &str,
@@ -47,7 +47,7 @@ async fn sweep_status(
     Ok(found["status"]["sweep"].take())
 }
 
-/// Waits until the operator has looked at the account so many times more.
+/// Waits until the operator has swept the account this many times more.
 async fn swept(case: &Case<'_>, account: &str, times: usize) -> Result<()> {
     let log = CallLog::of(case.stack());
     let mark = log.mark()?;
@@ -57,14 +57,14 @@ async fn swept(case: &Case<'_>, account: &str, times: usize) -> Result<()> {
             .iter()
             .filter(|call| call.account == account && call.action == "ListRoles")
             .count();
-        // The last one may not have ended.
+        // The last sweep may not have ended.
         ensure!(looks > times, "{looks} times");
         Ok(())
     })
     .await
 }
 
-/// A role under the operator's path that lets its account in, with these tags.
+/// Creates a role under the operator's path that its account may assume, with these tags.
 async fn role(root: &Aws, account: &str, name: &str, tags: &[(&str, &str)]) -> Result<()> {
     let trust = json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"});
     let mut create = root
@@ -106,7 +106,7 @@ async fn annotate(case: &Case<'_>, account: &str, confirm: &str) -> Result<()> {
         .map(drop)
 }
 
-/// One grant on many repositories, and one that is let go.
+/// One grant on many repositories, and one whose finalizer is removed.
 async fn scene(case: &Case<'_>) -> Result<()> {
     for number in 0..20 {
         case.repository(&format!("team/{number}"))
@@ -124,8 +124,8 @@ async fn scene(case: &Case<'_>) -> Result<()> {
         .map(drop)
 }
 
-/// Grants that never had anything, and name what was let go: one is suspended, and no rule admits
-/// the other.
+/// Grants that never had access and name the orphans: one is suspended, and no rule admits the
+/// other.
 async fn hiding(case: &Case<'_>) -> Result<()> {
     for (name, suspend, consumer) in [
         ("suspended", true, case.pair.consumer.as_str()),
@@ -147,7 +147,7 @@ async fn hiding(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The state without what was let go.
+/// Returns the state without the orphans.
 fn without_what_was_let_go(before: &(AccountState, AccountState)) -> (AccountState, AccountState) {
     let (mut registry, mut consumer) = before.clone();
     registry.roles.remove("pusher-grant");
@@ -167,7 +167,7 @@ async fn orphans_are_reported_and_removed_only_where_enabled() -> Result<()> {
     first.terminate()?;
     let ours = case.registry().await?.roles["pusher-grant"].tags.clone();
     let mine = ours.get(MARK).context("no mark")?;
-    // Somebody's under our path, another installation's, and one of ours that carries somebody's
+    // A foreign role under our path, one of another installation, and one of ours with a foreign
     // policy.
     let root = case.stack().aws(&registry);
     let gone = ("registrygrants.dev/grant", "nobody/gone");
@@ -245,8 +245,8 @@ async fn orphans_are_reported_and_removed_only_where_enabled() -> Result<()> {
         sweep["mode"] == "Remove" && sweep["found"] == 1
     })
     .await?;
-    // Of the four roles and profiles in the consumer's account two are more than a tenth: somebody
-    // has to say so.
+    // Two of the four roles and profiles in the consumer's account are more than a tenth, so an
+    // admin must confirm.
     let asked = sweep_status(&case, &consumer, |sweep| {
         sweep["mode"] == "Remove" && sweep["confirm"].is_string()
     })
@@ -300,7 +300,7 @@ async fn cluster_without_grants_reports_orphans_and_removes_nothing() -> Result<
         ensure!(
             report["message"]
                 .as_str()
-                .is_some_and(|message| message.contains("no grant in this cluster")),
+                .is_some_and(|message| message.contains("this cluster has no grants")),
             "{report}"
         );
         swept(&case, account, 3).await?;
@@ -344,7 +344,7 @@ async fn unreadable_grant_keeps_its_resources() -> Result<()> {
     scene(&case).await?;
     first.terminate()?;
     case.make_unreadable().await?;
-    // What another left behind stays as well: nobody knows what the unreadable one claims.
+    // Other orphans stay, too, because the claims of the unreadable grant are unknown.
     let mark = case.registry().await?.roles["pusher-grant"].tags[MARK].clone();
     let tags = [
         (MARK, mark.as_str()),

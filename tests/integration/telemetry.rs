@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Everything that the operator itself has to say.
+/// All messages of the operator itself.
 const TELLING: [&str; 3] = [
     "--resync-interval=2s",
     "--leader-election=false",
     "--log-level=info,registry_grants=trace",
 ];
 
-/// A collector of traces, that keeps what it is sent as it is.
+/// A collector of traces that keeps the requests unchanged.
 struct Collector {
     endpoint: String,
     received: Arc<Mutex<Vec<u8>>>,
@@ -36,8 +36,8 @@ impl Collector {
                         all.lock()
                             .expect("no panic while held")
                             .extend_from_slice(&buffer[..count]);
-                        // To each part of a request, but the client takes the first answer and
-                        // closes.
+                        // Answers each part of a request. The client uses the first answer and
+                        // disconnects.
                         let answer =
                             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                         drop(connection.write_all(answer).await);

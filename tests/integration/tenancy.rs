@@ -12,10 +12,10 @@ use futures::{StreamExt, TryStreamExt};
 use local_stack::{AccountState, Installation, eventually_of};
 use serde_json::{Value, json};
 
-/// How many rows are set up at a time.
+/// The number of rows that are set up at a time.
 const AT_A_TIME: usize = 4;
 
-/// A row in a cluster: its own accounts and namespace.
+/// A row with its own accounts and namespace.
 struct Tried<'a> {
     case: Case<'a>,
     row: Row,
@@ -49,8 +49,8 @@ impl<'a> Tried<'a> {
             .grant_named(self.row.tried, self.row.asked.clone())
     }
 
-    /// What the operator says of the grant: status, reason and message of `Ready`, once it speaks
-    /// of this generation and is no passing word.
+    /// Returns status, reason and message of `Ready`, once they are for this generation and not
+    /// transient.
     fn verdict(&self, grant: &Value) -> Result<(String, String, String)> {
         let ready = condition(grant, "Ready").context("no condition Ready yet")?;
         let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
@@ -137,8 +137,7 @@ async fn tenant_gets_only_what_one_rule_admits_and_learns_no_other() -> Result<(
                 "{name}: {secret} is told: {everything_told}"
             );
         }
-        // What is refused by the rules leaves no trace; what stands in the way in AWS is left as it
-        // is.
+        // A refused grant leaves nothing in AWS, and conflicting resources in AWS do not change.
         if wanted != "ConsentMissing" && wanted != "Conflict" {
             assert_unchanged(&tried.before, &tried.case.accounts().await?).with_context(|| name)?;
         }
@@ -242,7 +241,7 @@ async fn deleted_account_keeps_its_grants_access() -> Result<()> {
     let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
-    // In the middle of a reconciliation that has its session already.
+    // In the middle of a reconcile that already has its session.
     let emulation = local_stack::Emulation::of(case.stack());
     emulation.hold(&case.pair.registry, "GetRole").await?;
     case.annotate(GRANT, "reconcile", "now").await?;
@@ -262,7 +261,7 @@ async fn invalid_spec_keeps_granted_access_while_a_rule_admits_it() -> Result<()
     let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
-    // Only the operator can know that this region is of another partition than the account.
+    // Only the operator can know that this region is in another partition than the account.
     case.apply(&case.grant(json!({"registry": {"regions": ["cn-north-1"]}})))
         .await?;
     let message = case.not_ready("Invalid").await?;
@@ -297,8 +296,7 @@ async fn instance_role_keeps_access_when_its_account_is_unmanaged() -> Result<()
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     case.apply(&case.registry_account(json!({}))).await?;
-    // Under another path than the default, which is all that is known of an account that is not
-    // managed.
+    // With another path than the default, which is the only known path of an unmanaged account.
     let rules =
         json!([{"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/nodes/*"]}]);
     let account =

@@ -91,7 +91,7 @@ async fn unusable_repository_blocks_nothing_and_is_correctable() -> Result<()> {
     case.delete().await
 }
 
-/// What was written stays claimed, and is given up only when that is asked for.
+/// Written places stay claimed, and are only given up on request.
 #[tokio::test]
 async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -102,7 +102,7 @@ async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
     };
     elsewhere.create(case.stack()).await?;
     case.granted(in_regions(&[REGION, "eu-west-1"])).await?;
-    // What it knows of the region afterwards it knows from the record.
+    // Afterwards it knows the region only from the record.
     operator.stop()?;
     deny(&case, everywhere_else()).await?;
     operator.start().await?;
@@ -147,8 +147,8 @@ async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
     operator.finish()
 }
 
-/// A role of the consumer's own whose trust policy names a role that was deleted; `ours`: with a
-/// statement of the operator's.
+/// Creates a foreign role whose trust policy names a deleted role. `ours`: with a statement of the
+/// operator.
 async fn blocked_role(case: &Case<'_>, statements: Vec<Value>) -> Result<()> {
     let iam = case.stack().aws(&case.pair.consumer).iam;
     let ec2 = document(

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, Emulation, Installation, eventually};
 use serde_json::{Value, json};
 
-/// After a downgrade, for instance. Another grant on the repository comes and goes, and its own
-/// access is revoked.
+/// After a downgrade, for instance. Another grant on the repository is created and deleted, and
+/// only its own access is revoked.
 #[tokio::test]
 async fn unreadable_grant_keeps_its_access_beside_other_grants() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -71,8 +71,8 @@ async fn unreadable_grant_keeps_the_instance_role_it_shares() -> Result<()> {
     operator.finish()
 }
 
-/// Go takes times that are beyond those of this operator's parser, and the API server keeps what a
-/// tenant sends.
+/// Go accepts times that this operator's parser does not, and the API server stores what a tenant
+/// sends.
 #[tokio::test]
 async fn unparsable_managed_fields_block_no_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -92,7 +92,7 @@ async fn unparsable_managed_fields_block_no_grant() -> Result<()> {
     case.cluster()
         .wait_for_condition(&case.namespace, "carg/after", "Ready")
         .await?;
-    // It is deleted as any other.
+    // It is deleted like any other.
     for grant in [GRANT, "carg/before", "carg/after"] {
         kubectl_delete(&case, grant).await?;
     }
@@ -103,7 +103,7 @@ async fn unparsable_managed_fields_block_no_grant() -> Result<()> {
     operator.finish()
 }
 
-/// As after a restore of etcd from a backup that is older than they are.
+/// As after a restore of etcd from a backup that is older than the grants.
 #[tokio::test]
 async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -129,7 +129,7 @@ async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
             .await?;
     }
     let process = operator.process()?;
-    // It must not put the finalizers back in between.
+    // It must not restore the finalizers in between.
     process.pause();
     for number in 0..lost.len() {
         let grant = format!("carg/lost-{number}");
@@ -173,7 +173,7 @@ async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
         "{kept}"
     );
 
-    // One of them is there again, and is deleted. It takes along what it had, and nothing else.
+    // One of them exists again and is deleted. Only its own access is revoked.
     let again = direct(json!({"consumer": {"accountID": lost[0]}}));
     case.apply(&case.grant_named("lost-0", again)).await?;
     case.cluster()
@@ -197,7 +197,7 @@ async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
     operator.finish()
 }
 
-/// Somebody takes the finalizer off while the operator is making the grant's role.
+/// Somebody removes the finalizer while the operator creates the grant's role.
 #[tokio::test]
 async fn grant_vanishing_during_a_reconcile_leaves_nothing_behind() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -220,7 +220,7 @@ async fn grant_vanishing_during_a_reconcile_leaves_nothing_behind() -> Result<()
         ensure!(
             process
                 .log()?
-                .contains("other work on a grant of this name is under way"),
+                .contains("waiting for other work on a grant of this name"),
             "it has not said so"
         );
         Ok(())
@@ -229,7 +229,7 @@ async fn grant_vanishing_during_a_reconcile_leaves_nothing_behind() -> Result<()
     emulation.release(&case.pair.registry, "CreateRole").await?;
     eventually("what was made is revoked", async || {
         ensure!(
-            process.log()?.contains("it was revoked now"),
+            process.log()?.contains("The operator has revoked it"),
             "it has not said so"
         );
         assert_unchanged(&before, &case.accounts().await?)
@@ -238,7 +238,8 @@ async fn grant_vanishing_during_a_reconcile_leaves_nothing_behind() -> Result<()
     operator.finish()
 }
 
-/// Its successor comes while the vanished grant's role is being removed, and has the same role.
+/// Its successor is created while the vanished grant's role is being removed, and has the same
+/// role.
 #[tokio::test]
 async fn successor_of_a_vanished_grant_keeps_its_roles() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -250,7 +251,7 @@ async fn successor_of_a_vanished_grant_keeps_its_roles() -> Result<()> {
     emulation
         .hold(&case.pair.registry, "DeleteRolePolicy")
         .await?;
-    // It sees the deletion only when it is done.
+    // It sees the deletion only when it is complete.
     process.pause();
     take_finalizer_off(&case).await?;
     case.delete().await?;
@@ -263,7 +264,7 @@ async fn successor_of_a_vanished_grant_keeps_its_roles() -> Result<()> {
         ensure!(
             process
                 .log()?
-                .contains("other work on a grant of this name is under way"),
+                .contains("waiting for other work on a grant of this name"),
             "it has not said so"
         );
         Ok(())

@@ -1,13 +1,13 @@
-"""The local stack: a Kubernetes control plane, AWS, and the way to its registry, all on the loopback interface.
+"""The local stack: a Kubernetes control plane, AWS, and a proxy to its registry, all on the loopback interface.
 
     python stack.py up --dir DIR [--detach]
 
-Starts etcd, kube-apiserver, kube-controller-manager, the AWS emulation (tests/support/aws) and its registry proxy, and
-when they are ready prints one line of JSON that says where everything is. It runs until its stdin ends (not with
---detach) or SIGTERM, and ends everything with it: also when it is killed itself, on Linux. All that it writes is in DIR;
-what an earlier run left there is removed first. Any number of them run side by side, each in a DIR of its own.
+Starts etcd, kube-apiserver, kube-controller-manager, the AWS emulation (tests/support/aws) and its registry proxy. When
+they are ready, it prints their addresses as one line of JSON. It runs until its stdin ends (not with --detach) or it gets
+SIGTERM, and then ends all its processes. On Linux, they also end when it is killed. It only writes to DIR, and removes the
+leftovers of an earlier run there first. Several stacks can run at the same time, each with its own DIR.
 
-Standard library only; what it runs comes from tools/install. tests/support/node adds a node to it: a subclass of Stack.
+Standard library only. tools/install builds the programs that it runs. tests/support/node adds a node, in a subclass of Stack.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parent
 REPOSITORY = SUPPORT.parent.parent
-READY_SECONDS = 300  # only what hangs takes longer, also on a busy machine
+READY_SECONDS = 300  # even on a busy machine, only a process that hangs takes longer
 LAST_LINES = 25
 
 ADMIN = "stack-admin"
 CONTROLLER_MANAGER = "stack-controller-manager"
-# What a test can see: things made by a Deployment, owners' garbage, ends of namespaces, ServiceAccounts and their
-# tokens, and the type checks of admission policies. The others only cost time, without nodes.
+# The controllers whose effects tests can see: Deployments, garbage collection, the deletion of namespaces, ServiceAccounts and
+# their tokens, and the type checks of admission policies. Without nodes, the others only cost time.
 CONTROLLERS = [
     "clusterrole-aggregation-controller",
     "deployment-controller",
@@ -55,7 +55,7 @@ AUDIT_POLICY = {
     "kind": "Policy",
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [
-        # The control plane talks to itself all the time.
+        # The control plane itself makes requests all the time.
         {"level": "None", "users": [CONTROLLER_MANAGER, "system:apiserver", "system:anonymous"]},
         {"level": "None", "nonResourceURLs": ["/*"]},
         {"level": "Metadata"},
@@ -64,38 +64,38 @@ AUDIT_POLICY = {
 
 
 class Failure(Exception):
-    """The stack cannot start, or cannot go on; the text is for the person who started it."""
+    """The stack cannot start or continue. The text is shown to the user."""
 
 
 class Ended(BaseException):
-    """A signal asked for the end."""
+    """A signal requested the end."""
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = arguments.add_subparsers(required=True)
-    up_arguments = commands.add_parser("up", help="start a stack, print where it is, run until stdin ends or SIGTERM")
-    up_arguments.add_argument("--dir", type=Path, required=True, help="where it may write; made if missing")
+    up_arguments = commands.add_parser("up", help="start a stack, print its addresses, run until stdin ends or SIGTERM")
+    up_arguments.add_argument("--dir", type=Path, required=True, help="the folder for its files; created if missing")
     up_arguments.add_argument("--detach", action="store_true", help="do not watch stdin: run until SIGTERM")
     options = arguments.parse_args()
     run(Stack, options.dir.absolute(), options.detach)
 
 
 def run(kind, directory, detach=False):
-    """Starts a stack of this kind (Stack, or what is made of it), and returns when it has ended."""
+    """Starts a stack of this class (Stack or a subclass), and returns when it has ended."""
     try:
         up(kind, directory, detach)
     except Failure as failure:
         print(f"stack: {failure}", file=sys.stderr)
         sys.exit(1)
     except Ended:
-        pass  # everything has ended already
+        pass  # all processes have already ended
 
 
 def up(kind, directory, detach):
     signal.signal(signal.SIGTERM, end)
     for from_terminal in (signal.SIGINT, signal.SIGHUP):
-        # Its Ctrl-C and its end are not meant for what is to stay.
+        # Ctrl-C and the end of this process must not end the detached stack.
         signal.signal(from_terminal, signal.SIG_IGN if detach else end)
     programs = installed(kind.PROGRAMS)
     with only_one(directory):
@@ -105,7 +105,7 @@ def up(kind, directory, detach):
             stack.watch(None if detach else sys.stdin)
         finally:
             for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(ending, signal.SIG_IGN)  # the end is not to be interrupted
+                signal.signal(ending, signal.SIG_IGN)  # the shutdown must not be interrupted
             stack.stop()
 
 
@@ -114,7 +114,7 @@ def end(_signal, _frame):
 
 
 def installed(names):
-    """Name → path of what tools/install provides; builds what is missing."""
+    """Returns the programs of tools/install, as name → path. Builds missing ones."""
     install = subprocess.run([str(REPOSITORY / "tools" / "install"), *names], stdout=subprocess.PIPE, text=True)
     if install.returncode:
         raise Failure("tools/install failed, see above")
@@ -123,7 +123,7 @@ def installed(names):
 
 @contextlib.contextmanager
 def only_one(directory):
-    """The directory for this process alone, empty; the lock ends with the process."""
+    """Empties the directory and locks it for this process. The lock ends with the process."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "lock", "a+") as lock:
         try:
@@ -141,13 +141,13 @@ def only_one(directory):
 
 class Stack:
     PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "crane", "python"]
-    # Where the API server and AWS listen: an address that everybody who is to reach them can.
+    # The address where the API server and AWS listen. All their clients must be able to reach it.
     HOST = "127.0.0.1"
     CONTROLLERS = CONTROLLERS
     API_SERVER_FLAGS = (
         "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.0.0.0/24",
-        # The endpoint of the `kubernetes` Service may not be a loopback address, and nobody asks for it.
+        # The endpoint of the `kubernetes` Service may not be a loopback address. Nothing uses it.
         "--endpoint-reconciler-type=none",
     )
 
@@ -161,10 +161,10 @@ class Stack:
         for folder in (self._kubernetes, self._logs):
             folder.mkdir(parents=True)
 
-    # ---- What is started
+    # ---- Starting
 
     def start(self):
-        """Starts all of it; gives back, once it is ready, what a user of it has to know."""
+        """Starts everything, and returns its addresses and credentials once it is ready."""
         etcd = self._start_etcd()
         aws, proxy, call_log = self._start_aws()
         server, admin = self._start_kubernetes(etcd)
@@ -186,7 +186,7 @@ class Stack:
         }
 
     def _start_aws(self):
-        """AWS and its registry proxy; gives back where they are, and the call log."""
+        """Starts AWS and its registry proxy. Returns their addresses and the call log."""
         aws_socket, proxy_socket = listening(self.HOST), listening(self.HOST)
         aws, proxy = address(aws_socket), address(proxy_socket)
         call_log = self._logs / "aws-calls.jsonl"
@@ -226,7 +226,7 @@ class Stack:
         return client
 
     def _start_kubernetes(self, etcd):
-        """The API server and the controllers; gives back its URL and the admin's token."""
+        """Starts the API server and the controllers. Returns the URL and the admin's token."""
         admin, controllers = secrets.token_hex(16), secrets.token_hex(16)
         users = [(admin, ADMIN, "system:masters"), (controllers, CONTROLLER_MANAGER, "system:masters"), *self._users()]
         tokens = self._write(
@@ -271,20 +271,20 @@ class Stack:
                 "--profiling=false",
             ],
         )
-        # Made by a controller: when it is there, they work.
+        # Created by a controller: once it exists, the controllers work.
         first_account = f"{server}/api/v1/namespaces/default/serviceaccounts/default"
         self._wait("kube-controller-manager", lambda: fetch(first_account, admin, self._kubernetes / "ca.crt"))
         return server, admin
 
     def _users(self):
-        """Further users of the API server: (token, name, group)."""
+        """Returns further users of the API server: (token, name, group)."""
         return []
 
     def _api_server_is_ready(self, server, token):
         certificates = self._kubernetes / "apiserver.crt"
         if not certificates.exists():
             return False
-        # The API server makes its certificate and the authority that signed it, and puts both into one file.
+        # The API server creates its certificate and the authority that signed it, and writes both to one file.
         begin = "-----BEGIN CERTIFICATE-----"
         authority = begin + certificates.read_text().rpartition(begin)[2]
         return fetch(f"{server}/readyz", token, self._write("ca.crt", authority))
@@ -308,13 +308,13 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
             file.write(text)
         return path
 
-    # ---- How it is started, watched and ended
+    # ---- Processes
 
     def _reserve(self, host="127.0.0.1"):
-        """A free port that nobody can take before the child that it is for.
+        """Reserves a free port for a child process.
 
-        Held by a socket that does not listen; the child shares the port (SO_REUSEPORT), which only the same user's
-        processes may.
+        A socket that does not listen reserves the port. The child shares it (SO_REUSEPORT), which only processes of the same
+        user may do.
         """
         held = socket.socket()
         self._sockets.append(held)
@@ -324,10 +324,10 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
 
     def _spawn(self, name, command, passing=None, more_environment=None):
         log = self._logs / f"{name}.log"
-        # A clean environment: an AWS_ACCESS_KEY_ID, a proxy or a GOFLAGS of the person's must not reach into a test.
+        # A clean environment: the user's AWS_ACCESS_KEY_ID, proxy or GOFLAGS must not affect a test.
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._logs), "PYTHONPATH": str(SUPPORT)}
         parent = os.getpid()
-        # The API server, etcd and the controllers spend a third of their CPU on collecting garbage that fits into memory.
+        # By default, the API server, etcd and the controllers use a third of their CPU for garbage collection, although memory suffices.
         environment |= {"GOGC": "400", "PYTHONDONTWRITEBYTECODE": "1", **(more_environment or {})}
         with open(log, "ab") as output:
             process = subprocess.Popen(
@@ -337,7 +337,7 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
                 stderr=subprocess.STDOUT,
                 env=environment,
                 pass_fds=[passing.fileno()] if passing else [],
-                start_new_session=True,  # the terminal's Ctrl-C is for us to pass on
+                start_new_session=True,  # this process handles the terminal's Ctrl-C
                 preexec_fn=lambda: end_with(parent),
             )
         if passing:
@@ -372,19 +372,19 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
                 return
 
     def stop(self):
-        """Nothing of it is kept, so nothing is waited for but the processes' end."""
+        """Ends the processes. Their data is not kept, so there is nothing to save."""
         for _, process, _ in self._children:
             process.kill()
         for _, process, _ in self._children:
             process.wait()
         for held in self._sockets:
             held.close()
-        # 125 MB, and nobody reads it after the end.
+        # 125 MB that nothing reads after the end.
         shutil.rmtree(self._etcd, ignore_errors=True)
 
 
 def listening(host):
-    """A socket for a child that serves on what it inherits."""
+    """Returns a listening socket for a child process to inherit."""
     found = socket.socket()
     found.bind((host, 0))
     found.listen(1024)
@@ -396,16 +396,16 @@ def address(bound):
 
 
 def end_with(parent):
-    """In the child, before it becomes the program: the kernel ends it with its parent, however that ends."""
+    """Runs in the child before it executes the program: the kernel kills the child when its parent ends."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
         if os.getppid() != parent:
-            os._exit(1)  # too late: it has ended already
+            os._exit(1)  # the parent has already ended
 
 
 def fetch(url, token="", authority=None):
-    """Whether the URL answers with a success."""
+    """Returns whether the URL answers with success."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
         context = ssl.create_default_context(cafile=str(authority)) if authority else None
@@ -413,13 +413,13 @@ def fetch(url, token="", authority=None):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
         with opener.open(request, timeout=30) as response:
             return response.status == 200
-    except (OSError, ValueError):  # among them urllib's own errors, and a certificate that is not written whole yet
+    except (OSError, ValueError):  # including errors of urllib, and a certificate that is only partly written
         return False
 
 
 def new_private_key():
-    """A private key on the curve P-256, as PEM (RFC 5915): as good as any 32 random bytes are one."""
-    # SEQUENCE { INTEGER 1, OCTET STRING key, [0] { OID prime256v1 } }; the public key in it is optional.
+    """Returns a private key on the curve P-256 as PEM (RFC 5915). Nearly any 32 random bytes are a valid key."""
+    # SEQUENCE { INTEGER 1, OCTET STRING key, [0] { OID prime256v1 } }; the public key is optional.
     der = bytes.fromhex("30310201010420") + secrets.token_bytes(32) + bytes.fromhex("a00a06082a8648ce3d030107")
     return f"-----BEGIN EC PRIVATE KEY-----\n{base64.encodebytes(der).decode()}-----END EC PRIVATE KEY-----\n"
 

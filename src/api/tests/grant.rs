@@ -351,10 +351,10 @@ fn adopted_role_path_cannot_be_changed_in_either_direction() {
     ] {
         for (new, old) in [(one, other), (other, one)] {
             let refusals = refusals::<CrossAccountRegistryGrant>(new, Some(old));
-            let told = |why: &String| {
+            let reported = |why: &String| {
                 why.contains("spec.registry.role.path cannot be set, changed or removed later")
             };
-            assert!(refusals.iter().any(told), "{refusals:?}");
+            assert!(refusals.iter().any(reported), "{refusals:?}");
         }
     }
     // Adopting a role, or no longer adopting it, does not move it.

@@ -43,7 +43,7 @@ pub async fn config(context: Option<&str>) -> Result<Config, String> {
         (Err(why), Some(_)) => Err(format!("the kubeconfig cannot be used: {why}")),
         (Err(why), None) => Config::incluster().map_err(|error| {
             format!(
-                "the kubeconfig cannot be used: {why}; and this is no Pod with a ServiceAccount: {}",
+                "the kubeconfig cannot be used: {why}; and there is no in-cluster configuration: {}",
                 with_causes(&error)
             )
         }),
@@ -85,8 +85,7 @@ async fn of_kubeconfig(
 fn why_not(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ParseNoProxy(NoProxyError::EmptyValue) => {
-            "NO_PROXY has an empty entry: remove the comma that has nothing before or behind it"
-                .into()
+            "NO_PROXY has an empty entry: remove the extra comma".into()
         }
         KubeconfigError::ParseNoProxy(NoProxyError::ParseMatcher { input }) => format!(
             "the entry `{input}` of NO_PROXY is neither a host, nor an IP address, nor a network such as 10.0.0.0/8: remove it"

@@ -28,7 +28,7 @@ pub struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// Selects the account that was asked for, or else the only consumer account without an
+    /// Selects the requested account, or else the only consumer account without an
     /// `AWSAccount`.
     ///
     /// # Errors

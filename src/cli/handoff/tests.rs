@@ -175,11 +175,11 @@ fn policy_over_the_aws_limit_is_refused() {
         .map(|at| format!("functions/{at}{}", "x".repeat(200)))
         .collect();
     let consumer: AccountId = "222222222222".parse().unwrap();
-    let told = gather(&files, Some(&consumer), None)
+    let reported = gather(&files, Some(&consumer), None)
         .map(|_| ())
         .unwrap_err();
     assert!(
-        told.starts_with("team-b/functions: the permissions would have"),
-        "{told}"
+        reported.starts_with("team-b/functions: the permissions would have"),
+        "{reported}"
     );
 }

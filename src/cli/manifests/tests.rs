@@ -118,10 +118,10 @@ fn namespace_has_its_labels_and_its_name_label() {
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}",
     "missing field `spec`"
 )]
-fn unreadable_manifest_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
+fn unreadable_manifest_is_refused_with_its_place(#[case] text: &str, #[case] reported: &str) {
     let refused = refused(text);
     assert!(
-        refused.starts_with("1.yaml") && refused.contains(told),
+        refused.starts_with("1.yaml") && refused.contains(reported),
         "{refused}"
     );
 }
@@ -131,15 +131,15 @@ fn unknown_fields_are_all_named() {
     let text = GRANT
         .replace("wholeAccount", "wholeAcount")
         .replace("repositories:", "repos: [], repositories:");
-    let told = refused(&text);
+    let reported = refused(&text);
     let at = "1.yaml, document 1 (CrossAccountRegistryGrant web): unknown field";
     assert!(
-        told.contains(&format!("{at} spec.registry.repos: ")),
-        "{told}"
+        reported.contains(&format!("{at} spec.registry.repos: ")),
+        "{reported}"
     );
     assert!(
-        told.contains(&format!("{at} spec.consumer.wholeAcount: ")),
-        "{told}"
+        reported.contains(&format!("{at} spec.consumer.wholeAcount: ")),
+        "{reported}"
     );
     let role = GRANT.replace("registry: {", "registry: {role: {nmae: x}, ");
     assert!(
@@ -156,11 +156,11 @@ fn status_of_a_newer_operator_is_accepted() {
 
 #[test]
 fn duplicate_object_is_refused_with_both_places() {
-    let told = read(&[GRANT, GRANT]).map(|_| ()).unwrap_err();
+    let reported = read(&[GRANT, GRANT]).map(|_| ()).unwrap_err();
     assert!(
-        told.starts_with("2.yaml, document 1")
-            && told.contains("it is a duplicate of 1.yaml, document 1"),
-        "{told}"
+        reported.starts_with("2.yaml, document 1")
+            && reported.contains("it is a duplicate of 1.yaml, document 1"),
+        "{reported}"
     );
 }
 
@@ -170,25 +170,25 @@ fn duplicate_namespace_with_equal_labels_is_accepted() {
         format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: a, labels: {labels}}}}}")
     };
     assert!(read(&[&namespace("{team: b}"), &namespace("{team: b}")]).is_ok());
-    let told = read(&[&namespace("{team: b}"), &namespace("{team: c}")])
+    let reported = read(&[&namespace("{team: b}"), &namespace("{team: c}")])
         .map(|_| ())
         .unwrap_err();
     assert!(
-        told.contains("it is a duplicate of 1.yaml, document 1"),
-        "{told}"
+        reported.contains("it is a duplicate of 1.yaml, document 1"),
+        "{reported}"
     );
 }
 
 #[test]
 fn all_problems_are_reported_without_control_characters() {
-    let told = read(&[
+    let reported = read(&[
         "a: b",
         "{apiVersion: \"registrygrants.dev/v1alpha1\", kind: \"\\e[31mRed\"}",
     ])
     .map(|_| ())
     .unwrap_err();
-    assert_eq!(told.lines().count(), 2, "{told}");
-    assert!(!told.contains('\u{1b}'), "{told}");
+    assert_eq!(reported.lines().count(), 2, "{reported}");
+    assert!(!reported.contains('\u{1b}'), "{reported}");
 }
 
 #[test]
@@ -211,8 +211,8 @@ proptest! {
     #[test]
     fn changed_manifest_is_parsed_without_panic(at in 0..GRANT.len(), with in "\\PC{0,4}") {
         let text = format!("{}{with}{}", &GRANT[..at], &GRANT[at..]);
-        if let Err(told) = read(&[&text]) {
-            prop_assert!(!told.chars().any(|c| c.is_control() && c != '\n'));
+        if let Err(reported) = read(&[&text]) {
+            prop_assert!(!reported.chars().any(|c| c.is_control() && c != '\n'));
         }
     }
 }

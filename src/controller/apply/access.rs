@@ -63,7 +63,7 @@ impl Apply<'_> {
             (Some(None), _) => Ok(None),
             (Some(Some(role)), Ok(account)) => Ok(Some(self.holder(account, role).await)),
             (None, Ok(_)) => {
-                Err("the registry's role could not be read, see the condition RoleReady".to_owned())
+                Err("the registry role could not be read, see condition RoleReady".to_owned())
             }
             (_, Err(problem)) => Err(problem.message.clone()),
         }
@@ -118,7 +118,7 @@ impl Apply<'_> {
                     task: "judge access",
                 };
                 self.cloud.metrics.task_failures.get_or_create(&task).inc();
-                tracing::error!(grant = %name, %error, "access could not be judged, which is a bug");
+                tracing::error!(grant = %name, %error, "failed to evaluate access, which is a bug: please report it");
                 Vec::new()
             }
         }
@@ -202,7 +202,7 @@ impl Apply<'_> {
             }
         };
         let unmanaged = format!(
-            "account {id} has no AWSAccount, so it is not read: check there that the role exists, and is allowed {needed}"
+            "account {id} has no AWSAccount, so the operator does not read the role: check there that it exists and is allowed {needed}"
         );
         let kept_arn = match &grant.instance_role {
             ConsumerRole::Kept { role, .. } => Some(role.arn()),
@@ -217,7 +217,9 @@ impl Apply<'_> {
         match who {
             Identities::WholeAccount => callers.push(Caller::Many {
                 name: Arn::root(grant.partition.name(), id.as_str()),
-                why: format!("depends on which identity of account {id} asks: it needs {needed}"),
+                why: format!(
+                    "depends on which identity of account {id} makes the request: it needs {needed}"
+                ),
             }),
             Identities::Roles(arns) => {
                 let others = arns.iter().filter(|arn| Some(*arn) != kept_arn.as_ref());
@@ -225,7 +227,7 @@ impl Apply<'_> {
                 for arn in others {
                     if arn.contains('*') || read == LOOKED_AT {
                         let why = format!(
-                            "depends on the role of account {id} that asks: it needs {needed}"
+                            "depends on which role of account {id} makes the request: it needs {needed}"
                         );
                         let name = arn.clone();
                         callers.push(Caller::Many { name, why });
@@ -255,9 +257,9 @@ impl Apply<'_> {
                 Ok(Some(Box::new(self.holder(account, role).await)))
             }
             (_, Some(Err(problem))) => Err(problem.message.clone()),
-            (_, _) => Err(
-                "the instance role could not be read, see the condition ConsumerReady".to_owned(),
-            ),
+            (_, _) => {
+                Err("the instance role could not be read, see condition ConsumerReady".to_owned())
+            }
         }
     }
 
@@ -278,7 +280,7 @@ impl Apply<'_> {
             !is_open_to(&self.request.owner.grant, labels.as_ref(), &known.spec)
         }) {
             return Err(format!(
-                "AWSAccount {id} has no rule for namespace {} under spec.consumer.rules, so its roles are not read: check there that the role exists, and is allowed what it needs",
+                "AWSAccount {id} has no rule for namespace {} under spec.consumer.rules, so the operator does not read its roles: check there that the role exists and has the permissions that it needs",
                 self.request.owner.grant.namespace
             ));
         }

@@ -331,7 +331,7 @@ impl Apply<'_> {
             return Err(Problem::new(
                 Reason::AccountNotFound,
                 format!(
-                    "there is no AWSAccount {id} any more, so what was made there for this grant cannot be kept or removed; create it again"
+                    "there is no AWSAccount {id} any more, so the operator can neither maintain nor remove what it created there for this grant. Create the AWSAccount again"
                 ),
             ));
         };
@@ -413,7 +413,7 @@ fn accounts_part(no_session: &[Problem]) -> StatusPart {
     match Problem::join(no_session) {
         Some(problem) => StatusPart::Failed(problem),
         None => StatusPart::InPlace(
-            "the accounts admit the grant, and the operator's credentials are for them".into(),
+            "the accounts admit the grant, and the operator's credentials for them work".into(),
         ),
     }
 }

@@ -252,9 +252,9 @@ impl Apply<'_> {
         if writes {
             let ids = proven.into_iter().collect::<Vec<_>>().join(", ");
             let original = Document::of(originals);
-            tracing::warn!(account = %account.id, role, ids, %original, "removed deleted principals from foreign statements in a trust policy; their originals are here");
+            tracing::warn!(account = %account.id, role, ids, %original, "removed deleted principals from foreign statements in a trust policy; `original` has the statements before");
             log.dead_principals.push(format!(
-                "{ids} was removed from the trust policy of role {role} in account {}: the principal was deleted, and IAM refused every write that a revocation needed. The operator's log has the statements as they were",
+                "removed {ids} from foreign statements in the trust policy of role {role} in account {}: the principal was deleted, and IAM refused to write a revocation because of it. The operator's log has the original statements",
                 account.id
             ));
         }
@@ -264,7 +264,7 @@ impl Apply<'_> {
 
 /// Reports a trust policy that IAM refuses without our statement.
 fn blocked(problem: &Problem) -> Problem {
-    let left = "The grant's own policy on the role was removed. The annotation registrygrants.dev/abandon=true lets go of the trust statement";
+    let left = "The operator removed the grant's own policy from the role. To give up the trust statement, set the annotation registrygrants.dev/abandon=true";
     Problem::new(
         Reason::BlockedPolicy,
         format!("{}. {left}", problem.message),

@@ -104,7 +104,9 @@ impl RepositoriesStage {
         self.part = match Problem::join(problems) {
             Some(problem) => StatusPart::Failed(problem),
             None if is_wanted => StatusPart::InPlace(summary(&self.each)),
-            None => StatusPart::NotRequested("nothing is asked of the repository policies".into()),
+            None => {
+                StatusPart::NotRequested("no access in repository policies is requested".into())
+            }
         };
     }
 }
@@ -115,7 +117,7 @@ impl Apply<'_> {
     pub(super) async fn keep_repositories(&self, session: &Session) -> RepositoriesStage {
         let wanted = self.wanted_in_repositories();
         if self.request.claims.repositories.is_empty() && wanted.is_none() {
-            let why = "path Direct was not asked for";
+            let why = "path Direct is not requested";
             return RepositoriesStage::of(StatusPart::NotRequested(why.into()));
         }
         let account = match session {
@@ -373,7 +375,7 @@ impl Apply<'_> {
         } else if left_out.contains(name) {
             Err(does_not_fit(repository, full_percent(characters)))
         } else if is_pending {
-            let message = "its policy would be changed";
+            let message = "a change of its policy is pending";
             Err(Problem::new(Reason::Observing, message))
         } else {
             Ok(())
@@ -487,7 +489,7 @@ impl Log {
     fn note(&mut self, repository: &RepositoryKey, standings: &Standings) {
         if standings.put_back {
             self.put_back.push(format!(
-                "put this operator's statements back into the policy of {repository}"
+                "restore this operator's statements in the policy of {repository}"
             ));
         }
         self.changes.extend(standings.changed.clone());

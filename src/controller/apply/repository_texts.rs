@@ -14,10 +14,10 @@ pub fn summary(each: &Each) -> String {
     let kept: usize = each.values().map(|outcome| outcome.kept.len()).sum();
     let stays = match kept {
         0 => String::new(),
-        1 => "; a statement that it was to take the place of stays, see status.replacements".into(),
-        many => format!(
-            "; {many} statements that it was to take the place of stay, see status.replacements"
-        ),
+        1 => "; one statement in replaceSids is not replaced, see status.replacements".into(),
+        many => {
+            format!("; {many} statements in replaceSids are not replaced, see status.replacements")
+        }
     };
     match each.len() {
         0 => "no repository matches yet".into(),
@@ -37,7 +37,7 @@ pub fn no_repository(repository: &RepositoryKey) -> Problem {
     Problem::new(
         Reason::RepositoryNotFound,
         format!(
-            "{repository} does not exist. Create it, or correct spec.registry; it is looked for again"
+            "{repository} does not exist. Create it, or correct spec.registry. The operator will retry"
         ),
     )
 }
@@ -46,7 +46,9 @@ pub fn no_repository(repository: &RepositoryKey) -> Problem {
 pub fn not_in_yet(repository: &RepositoryKey) -> Problem {
     Problem::new(
         Reason::Settling,
-        format!("the policy of {repository} does not carry this grant yet; it is looked at again"),
+        format!(
+            "the policy of {repository} does not contain this grant's access yet. The operator will retry"
+        ),
     )
 }
 
@@ -56,7 +58,7 @@ pub fn cannot_stay(repository: &RepositoryKey, contested: Option<&Problem>) -> P
         None => Problem::new(
             Reason::PolicyTooLarge,
             format!(
-                "access cannot stay in the policy of {repository}: a statement of its own does not fit within ECR's 10,240 characters without pushing other grants out. Make room there, or set spec.deletionPolicy to Delete"
+                "the operator cannot retain the access in the policy of {repository}: a separate statement for it does not fit within ECR's 10,240 characters unless other grants lose access. Make room in the policy, or set spec.deletionPolicy to Delete"
             ),
         ),
     }
@@ -66,7 +68,7 @@ pub fn does_not_fit(repository: &RepositoryKey, full_percent: i32) -> Problem {
     Problem::new(
         Reason::PolicyTooLarge,
         format!(
-            "the policy of {repository} has no room for this grant within ECR's 10,240 characters: it is {full_percent} % full (rounded up), and whoever has access keeps it; that goes for what this grant had there before. What takes less: wholeAccount instead of roles, or one grant for the whole organization (spec.consumer.organization). What takes nothing there: path AssumeRole alone, or the registry's own policy in ECR, which holds for all repositories"
+            "the policy of {repository} has no room for this grant within ECR's 10,240 characters: it is {full_percent} % full (rounded up), and existing access stays, including what this grant already has there. To use less space, set wholeAccount instead of roles, or create one grant for the whole organization (spec.consumer.organization). To use none, request only path AssumeRole, or give access in the registry's own policy in ECR, which applies to all repositories"
         ),
     )
 }
@@ -76,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_full_at_its_last_characters_and_never_told_emptier_than_it_is() {
-        let told = [0, 1, 1024, 1025, 9_216, 9_217, 10_240].map(full_percent);
-        assert_eq!(told, [0, 10, 10, 20, 90, 100, 100]);
+    fn full_percent_rounds_up_and_ends_at_the_limit() {
+        let reported = [0, 1, 1024, 1025, 9_216, 9_217, 10_240].map(full_percent);
+        assert_eq!(reported, [0, 10, 10, 20, 90, 100, 100]);
     }
 }

@@ -91,7 +91,7 @@ pub fn eldest(cluster: &Cluster, owner: &Owner, role: &DesiredRole) -> Result<()
     Err(Problem::new(
         Reason::Conflict,
         format!(
-            "role {role} in account {account} is asked for by {whose}. Choose another name in the grant"
+            "role {role} in account {account} is already requested by {whose}. Choose another name in the grant"
         ),
     ))
 }

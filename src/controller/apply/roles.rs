@@ -90,14 +90,14 @@ impl Apply<'_> {
         match (&grant.instance_role, &grant.consumer) {
             (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => {
                 StatusPart::NotManaged(format!(
-                    "there is no AWSAccount {id}, so its instance role is not kept. Its admin must give the roles that should have access {needs}"
+                    "there is no AWSAccount {id}, so the operator does not manage the instance role there. The account's admin must give these permissions to the roles that should have access: {needs}"
                 ))
             }
             (_, Consumer::Account { id, .. }) => StatusPart::NotRequested(format!(
-                "no instance role was asked for; in account {id} the roles that should have access need {needs}"
+                "no instance role is requested. In account {id}, the roles that should have access need {needs}"
             )),
             (_, consumer @ Consumer::Organization(_)) => StatusPart::NotRequested(format!(
-                "no role is kept in the accounts of {consumer}; the roles there that should have access need {needs}"
+                "the operator manages no roles in the accounts of {consumer}. The roles there that should have access need {needs}"
             )),
         }
     }
@@ -153,7 +153,7 @@ impl Apply<'_> {
     ) -> RegistryRoleStage {
         let Some(desired) = desired else {
             let why = if self.request.grant().is_some() {
-                "path AssumeRole was not asked for"
+                "path AssumeRole is not requested"
             } else {
                 "access is being revoked"
             };
@@ -258,7 +258,7 @@ impl Apply<'_> {
             return Err(Problem::new(
                 Reason::Settling,
                 format!(
-                    "the narrowed trust policy of role {} in account {} is not visible yet; the sessions that it gave out are ended once it is",
+                    "the narrowed trust policy of role {} in account {} is not visible in IAM yet. Once it is, the operator ends the role's existing sessions",
                     desired.name, account.id
                 ),
             ));

@@ -130,7 +130,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
 }
 
 #[tokio::test]
-async fn a_failure_while_it_is_found_out_how_urgent_a_grant_is_concerns_this_grant_alone() {
+async fn panic_in_the_priority_of_a_grant_affects_only_that_grant() {
     let (context, _writer) = context().await;
     context.cluster.claims_cache.poison();
     let looked = reconcile(Arc::new(grant(false)), context).await;
@@ -138,7 +138,7 @@ async fn a_failure_while_it_is_found_out_how_urgent_a_grant_is_concerns_this_gra
 }
 
 #[tokio::test]
-async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
+async fn waiting_grant_that_is_deleted_precedes_changes() {
     let (context, mut writer) = context().await;
     let urgency = reconcile::begins(&grant(false), &context).urgency;
     assert_eq!(urgency, Priority::Resync);
@@ -170,7 +170,7 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_suspended_while_it_waits_waits_no_longer() {
+async fn waiting_grant_that_is_suspended_stops_waiting() {
     let (context, mut writer) = context().await;
     let slots = &context.cloud.slots;
     let _busy = slots.enter(REGISTRY, false).await;

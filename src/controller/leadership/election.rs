@@ -120,7 +120,7 @@ impl<L: Leases> Election<L> {
                 }
                 Ok(Round::Anothers | Round::Changed) => {}
                 Err(error) => {
-                    tracing::warn!("the Lease cannot be read or written, trying again: {error}")
+                    tracing::warn!("failed to read or write the Lease, retrying: {error}")
                 }
             }
             tokio::time::sleep(self.pause()).await;
@@ -137,13 +137,15 @@ impl<L: Leases> Election<L> {
                     continue;
                 }
                 Ok(Round::Anothers) => return "another replica has taken the Lease".into(),
-                Ok(Round::Changed) => "somebody wrote the Lease at the same time".to_owned(),
+                Ok(Round::Changed) => {
+                    "another client updated the Lease at the same time".to_owned()
+                }
                 Err(error) => error,
             };
             if leadership.has_run_out() {
-                return format!("the Lease could not be renewed in time: {failed}");
+                return format!("failed to renew the Lease in time: {failed}");
             }
-            tracing::warn!("the Lease could not be renewed, trying again: {failed}");
+            tracing::warn!("failed to renew the Lease, retrying: {failed}");
         }
     }
 
@@ -181,7 +183,7 @@ impl<L: Leases> Election<L> {
                 RELEASE.as_secs()
             ),
         };
-        tracing::warn!("the Lease could not be returned; it runs out by itself: {failed}");
+        tracing::warn!("failed to release the Lease, which will expire: {failed}");
     }
 
     /// Runs a round with a time limit: a connection that died silently must not hide that the Lease
@@ -330,7 +332,7 @@ mod tests {
     #[case::anothers(true, Some(held_by("other")), 29, Move::Wait)]
     #[case::anothers_to_the_second(true, Some(held_by("other")), 30, Move::Wait)]
     #[case::not_renewed(true, Some(held_by("other")), 31, Move::Take)]
-    fn a_lease_is_taken_only_when_it_is_free_or_was_not_renewed_for_its_whole_duration(
+    fn lease_is_taken_only_if_free_or_expired(
         #[case] exists: bool,
         #[case] spec: Option<LeaseSpec>,
         #[case] unchanged_for: u64,

@@ -93,7 +93,7 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
             }
         };
         let Some(lost) = lost else { return Ok(()) };
-        tracing::warn!("this replica no longer leads, and stands by: {lost}");
+        tracing::warn!("this replica no longer leads and is standing by: {lost}");
         election = back;
     }
 }
@@ -122,7 +122,7 @@ pub async fn until_over<T>(
     };
     // No write takes longer than this.
     if timeout(leadership.write_bound(), finished).await.is_err() {
-        tracing::warn!("a write has not ended within its bound");
+        tracing::warn!("a write did not end within its time limit");
     }
     ended
 }

@@ -163,7 +163,7 @@ impl Replica {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_write_is_begun_that_the_lease_may_not_outlive() {
+async fn no_write_begins_that_could_outlive_the_lease() {
     let leadership = Leadership::none(BOUND);
     assert!(leadership.write_permit().is_err());
     leadership.extend(Instant::now() + Duration::from_secs(9));
@@ -179,7 +179,7 @@ async fn no_write_is_begun_that_the_lease_may_not_outlive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_term_that_has_ended_permits_nothing_whatever_the_lease_says_later() {
+async fn ended_term_permits_no_writes() {
     let leadership = Leadership::always(BOUND);
     leadership.end();
     leadership.extend(Instant::now() + LEASE * 100);
@@ -187,7 +187,7 @@ async fn a_term_that_has_ended_permits_nothing_whatever_the_lease_says_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_counts_until_it_has_ended_or_is_given_up() {
+async fn write_counts_until_it_ends_or_is_abandoned() {
     let leadership = Arc::new(Leadership::always(BOUND));
     let permit = leadership.write_permit().unwrap();
     assert!(leadership.idle().now_or_never().is_none());
@@ -199,7 +199,7 @@ async fn a_write_counts_until_it_has_ended_or_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_longer_than_the_lease_ends_the_term_and_not_the_process() {
+async fn outage_longer_than_the_lease_ends_only_the_term() {
     let server = Server::default();
     let replica = Replica::start(&server, "one", Duration::from_secs(2));
     sleep(Duration::from_secs(60)).await;
@@ -217,7 +217,7 @@ async fn an_outage_longer_than_the_lease_ends_the_term_and_not_the_process() {
     assert_eq!(
         replica.running.load(Ordering::SeqCst),
         0,
-        "the work of the old term goes on"
+        "the work of the old term continues"
     );
     let (status, text) = replica.ready();
     assert!(status == 503 && text.contains("standing by"), "{text}");
@@ -239,7 +239,7 @@ async fn an_outage_longer_than_the_lease_ends_the_term_and_not_the_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_whose_lease_another_has_taken_stands_by_and_leads_again_later() {
+async fn leader_that_lost_its_lease_stands_by_and_leads_again() {
     let server = Server::default();
     let first = Replica::start(&server, "one", Duration::from_secs(2));
     sleep(Duration::from_secs(20)).await;
@@ -263,7 +263,7 @@ async fn a_leader_whose_lease_another_has_taken_stands_by_and_leads_again_later(
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_told_to_stop_finishes_the_write_returns_the_lease_and_ends_in_time() {
+async fn stopped_leader_finishes_its_write_and_releases_the_lease() {
     for silent in [false, true] {
         let server = Server::default();
         let replica = Replica::start(&server, "one", Duration::from_secs(9));
@@ -289,7 +289,7 @@ async fn one_that_is_told_to_stop_finishes_the_write_returns_the_lease_and_ends_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_does_not_end_holds_up_the_end_no_longer_than_its_bound() {
+async fn write_that_hangs_delays_the_stop_only_to_its_limit() {
     let leadership = Leadership::always(BOUND);
     let stop: Stop = std::future::ready(()).boxed().shared();
     let begun = Instant::now();
@@ -306,7 +306,7 @@ async fn a_write_that_does_not_end_holds_up_the_end_no_longer_than_its_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_standby_says_that_it_cannot_reach_the_api_server() {
+async fn standby_reports_an_unreachable_api_server() {
     let server = Server::default();
     server.0.silent.store(true, Ordering::SeqCst);
     let replica = Replica::start(&server, "one", BOUND);
@@ -316,7 +316,7 @@ async fn a_standby_says_that_it_cannot_reach_the_api_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_ends_by_itself_when_it_is_told_to_stop_is_not_waited_for() {
+async fn work_that_ends_at_the_stop_signal_is_not_awaited() {
     // It is a matter of chance which of the two is seen first.
     for _ in 0..50 {
         let stop: Stop = std::future::ready(()).boxed().shared();

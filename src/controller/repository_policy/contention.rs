@@ -164,9 +164,9 @@ mod tests {
     /// Simulates a tool that runs as often as our syncs: no sync finds our statements undone twice
     /// in a row, and yet they never last.
     #[test]
-    fn a_rival_as_slow_as_our_own_looks_is_told_without_a_break() {
+    fn rival_as_slow_as_our_syncs_is_reported_continuously() {
         let (start, mut contest) = (Instant::now(), Contest::default());
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for minute in 0..60 {
             let now = start + Duration::from_secs(60) * minute;
             let verdict = contest.judge(&ours(&[]), &ours(&["a"]), PAUSE, now);
@@ -178,14 +178,17 @@ mod tests {
             if contest.judge(&ours(&["a"]), &ours(&["a"]), PAUSE, soon) == ContentionAction::Free {
                 contest.leave(ours(&["a"]), ContentionAction::Free, soon);
             }
-            told.push(contest.is_on(PAUSE, soon));
+            reported.push(contest.is_on(PAUSE, soon));
         }
-        assert_eq!(told.iter().position(|told| *told), Some(3));
-        assert!(told[3..].iter().all(|told| *told), "{told:?}");
+        assert_eq!(reported.iter().position(|reported| *reported), Some(3));
+        assert!(
+            reported[3..].iter().all(|reported| *reported),
+            "{reported:?}"
+        );
     }
 
     #[test]
-    fn it_never_stops_altogether() {
+    fn writes_never_stop_entirely() {
         let written = written_in(24 * 60);
         assert!(
             written.windows(2).all(|pair| pair[1] - pair[0] <= 30),
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_newly_wanted_is_written_at_once() {
+    fn new_contributions_are_written_at_once() {
         let (contest, now) = contested();
         assert_eq!(
             contest.judge(&ours(&[]), &ours(&["a"]), PAUSE, now),
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_allows_more_than_is_wanted_is_taken_out_at_once() {
+    fn excess_access_is_removed_at_once() {
         let (contest, now) = contested();
         assert_eq!(
             contest.judge(&ours(&["b"]), &ours(&["a"]), PAUSE, now),
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_that_comes_back_after_it_was_replaced_is_such_a_contest_too() {
+    fn restored_foreign_statement_counts_as_contention() {
         let (contest, now) = contested();
         assert_eq!(
             contest.judge_replaced_again(PAUSE, now),

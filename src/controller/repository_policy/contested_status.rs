@@ -37,14 +37,15 @@ impl ContestedPolicies {
         let of_account = all
             .iter()
             .filter(|(repository, _)| repository.account == *account);
-        let told = of_account.map(
-            |(RepositoryKey { region, name, .. }, sids)| ContestedPolicy {
-                region: region.clone(),
-                repository: name.clone(),
-                sids: sids.clone(),
-            },
-        );
-        told.take(MAX_CONTESTED_POLICIES).collect()
+        let reported =
+            of_account.map(
+                |(RepositoryKey { region, name, .. }, sids)| ContestedPolicy {
+                    region: region.clone(),
+                    repository: name.clone(),
+                    sids: sids.clone(),
+                },
+            );
+        reported.take(MAX_CONTESTED_POLICIES).collect()
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_of_each_account_by_itself_and_within_bounds() {
+    fn contested_policies_are_reported_per_account_and_limited() {
         let (contested, sids) = (
             ContestedPolicies::default(),
             BTreeSet::from(["a".to_owned(), "é".repeat(200)]),
@@ -83,18 +84,20 @@ mod tests {
             )
         });
         assert!(all_new);
-        let told = contested.of(&one.account);
+        let reported = contested.of(&one.account);
         assert!(
-            told.len() == 1 && told[0].sids[0] == "a" && told[0].sids[1].len() <= LONGEST_SID,
-            "{told:?}"
+            reported.len() == 1
+                && reported[0].sids[0] == "a"
+                && reported[0].sids[1].len() <= LONGEST_SID,
+            "{reported:?}"
         );
         assert!(contested.of(&other.account).is_empty());
-        let told = contested.of(&"333333333333".parse().unwrap());
+        let reported = contested.of(&"333333333333".parse().unwrap());
         assert!(
-            told.len() == MAX_CONTESTED_POLICIES
-                && told
+            reported.len() == MAX_CONTESTED_POLICIES
+                && reported
                     .iter()
-                    .all(|told| told.sids.len() == MAX_CONTESTED_SIDS)
+                    .all(|reported| reported.sids.len() == MAX_CONTESTED_SIDS)
         );
         assert!(contested.note(&one, None) && contested.of(&one.account).is_empty());
     }

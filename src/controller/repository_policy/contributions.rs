@@ -9,7 +9,7 @@ use crate::controller::second_writer;
 use crate::grant::validate::no_account;
 use crate::grant::{AccountLookup, Decision, Grant, GrantInput, GrantName, Problem, meant};
 use crate::policy::Document;
-use crate::policy::repository::current::carried as carried_by;
+use crate::policy::repository::current::own_contributions;
 use crate::policy::repository::{Contribution, GrantContribution};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
@@ -107,11 +107,11 @@ fn collect(
             continue;
         }
         let waits = second_writer::pauses(cluster, &resource).is_some();
-        let Some(Carried {
+        let Some(GrantPart {
             grant,
             replaces,
             stays_as,
-        }) = carried(cluster, &resource, &id, repository, waits)?
+        }) = part_of(cluster, &resource, &id, repository, waits)?
         else {
             continue;
         };
@@ -196,7 +196,7 @@ pub fn of_unknown(
     let known = recorded(cluster, repository);
     let document = current.and_then(|text| Document::parse(text).ok());
     let mut held = document
-        .map(|document| carried_by(&document, &cluster.installation))
+        .map(|document| own_contributions(&document, &cluster.installation))
         .unwrap_or_default();
     if !may_exist {
         held = second_writer::of_others(cluster, cloud, repository, held);
@@ -278,19 +278,19 @@ fn if_enforced(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContrib
 }
 
 /// A grant's part in repository policies.
-struct Carried {
+struct GrantPart {
     grant: Grant,
     replaces: BTreeSet<String>,
     stays_as: Option<String>,
 }
 
-fn carried(
+fn part_of(
     cluster: &Cluster,
     resource: &CrossAccountRegistryGrant,
     id: &GrantName,
     repository: &RepositoryKey,
     waits: bool,
-) -> Result<Option<Carried>, Problem> {
+) -> Result<Option<GrantPart>, Problem> {
     let is_deleting = resource.meta().deletion_timestamp.is_some();
     let claims = cluster.claims_cache.claims(resource);
     // A grant that waits is treated as if it were suspended: its record counts.
@@ -307,7 +307,7 @@ fn carried(
     match Decision::of(&input, &cluster.rules()) {
         Decision::Enforce { grant, .. } => {
             let replaces = grant.replaces.clone();
-            Ok(Some(Carried {
+            Ok(Some(GrantPart {
                 grant: *grant,
                 replaces,
                 stays_as: None,
@@ -315,7 +315,7 @@ fn carried(
         }
         Decision::Retain(grant) => {
             let (installation, uid) = (&cluster.installation, resource.uid().unwrap_or_default());
-            Ok(Some(Carried {
+            Ok(Some(GrantPart {
                 grant: *grant,
                 replaces: BTreeSet::new(),
                 stays_as: Some(format!("{installation}/{id}/{uid}")),
@@ -324,7 +324,7 @@ fn carried(
         // A frozen grant contributes by its record. A lost record is found again before the first
         // sync: see `restored`.
         Decision::Preview { last, .. } | Decision::Suspend { last } => {
-            Ok(last.map(|grant| Carried {
+            Ok(last.map(|grant| GrantPart {
                 grant: *grant,
                 replaces: BTreeSet::new(),
                 stays_as: None,

@@ -89,7 +89,7 @@ impl SyncEnd<'_> {
                 region,
                 name,
             } = self.repository;
-            tracing::warn!(%account, region, repository = name, ?likely, "AWS refuses this repository's policy because of several of the principals that have access, probably among these");
+            tracing::warn!(%account, region, repository = name, ?likely, "AWS refuses the repository policy because of several of its principals, which are probably among `likely`");
         }
     }
 
@@ -152,7 +152,7 @@ impl SyncEnd<'_> {
             None => Problem::new(
                 Reason::Settling,
                 format!(
-                    "the policy of {repository} still has access that no grant asks for; it is tried again"
+                    "the policy of {repository} still allows access that no grant asks for. The operator will retry"
                 ),
             ),
         }
@@ -165,7 +165,7 @@ fn refused_principal(repository: &RepositoryKey, principal: &str, fault: &AwsErr
     Problem::new(
         Reason::Settling,
         format!(
-            "AWS refuses {principal} in the policy of {repository}. If the account or role named does not exist, correct it; an account that was closed, or that has not enabled region {region}, is refused as well. The access of other grants is not affected ({fault})"
+            "AWS refuses {principal} in the policy of {repository}. If that account or role does not exist, correct the grant. AWS also refuses an account that is closed, or that has not enabled region {region}. The access of other grants is not affected ({fault})"
         ),
     )
 }
@@ -185,24 +185,25 @@ fn cannot_be_written(
                 Why::Element(element) => element,
             };
             let why = format!(
-                "{suspect}. That statement is not this operator's, and ECR refuses the whole document. Take that {what} or that statement out, in ECR"
+                "{suspect}. That statement is not this operator's, and because of it ECR refuses the whole document. Remove that {what} or that statement in ECR"
             );
             (Reason::BlockedPolicy, why)
         }
         By::SomeForeign => {
             let why = format!(
-                "ECR refuses one of the {} statements in it that are not this operator's. Correct or remove that statement, in ECR: its principals may be closed accounts or deleted roles",
+                "ECR refuses one of the {} statements in it that are not this operator's. Correct or remove that statement in ECR: its principals may be closed accounts or deleted roles",
                 plan.foreign
             );
             (Reason::BlockedPolicy, why)
         }
         By::Members(_) => {
-            let why = "AWS refuses several of the accounts or roles that have access there, and which ones could not be found without taking access from others; the operator's log names those that are likely. Remove the grants of accounts that were closed";
+            let why = "AWS refuses several of the accounts or roles that have access there, and the operator could not find out which without removing access from others. Its log names the likely ones. Remove the grants of closed accounts";
             (Reason::BlockedPolicy, why.to_owned())
         }
         By::Unknown => (
             Reason::Settling,
-            "AWS refused it without a cause that could be found; it is tried again".into(),
+            "AWS refused it and the operator could not find the cause. The operator will retry"
+                .into(),
         ),
     };
     Problem::new(
@@ -217,9 +218,9 @@ pub fn stopped(repository: &RepositoryKey, stop: Stop) -> Problem {
         Stop::ParseError(error) => unreadable(repository, &error),
         Stop::Violation(violation) => {
             // A plan must never make such a document: if it does, that is a bug of this operator.
-            tracing::error!(account = %repository.account, region = repository.region, repository = repository.name, "a write was held back: {violation}");
+            tracing::error!(account = %repository.account, region = repository.region, repository = repository.name, "did not write a repository policy that violates the operator's own checks, which is a bug: {violation}");
             let message = format!(
-                "the policy of {repository} was not written, because the operator's own check held it back; the log says why. Please report it"
+                "the operator did not write the policy of {repository}, because the new document failed its own checks. This is a bug: please report it, with the reason in the operator's log"
             );
             Problem::new(Reason::PolicyTooLarge, message)
         }
@@ -229,7 +230,7 @@ pub fn stopped(repository: &RepositoryKey, stop: Stop) -> Problem {
 /// Reports that the policy that was read is not a policy document.
 pub fn unreadable(repository: &RepositoryKey, error: &dyn std::error::Error) -> Problem {
     let message = format!(
-        "the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR"
+        "the policy of {repository} cannot be read ({error}), so the operator does not change it. Correct it in ECR"
     );
     Problem::new(Reason::UnreadablePolicy, message)
 }
@@ -237,7 +238,7 @@ pub fn unreadable(repository: &RepositoryKey, error: &dyn std::error::Error) -> 
 /// Reports that somebody else keeps undoing our statements. The grant's status gives the number of
 /// foreign statements; the account's status and the log contain their Sids.
 pub fn contested(repository: &RepositoryKey, plan: &Plan<GrantName>) -> Problem {
-    tracing::warn!(account = %repository.account, region = repository.region, repository = repository.name, foreign = plan.foreign, sids = ?plan.foreign_sids, "somebody else keeps replacing this repository's policy");
+    tracing::warn!(account = %repository.account, region = repository.region, repository = repository.name, foreign = plan.foreign, sids = ?plan.foreign_sids, "another tool keeps replacing the repository policy");
     let others = match plan.foreign {
         0 => "no other statements".to_owned(),
         1 => "one other statement".to_owned(),
@@ -246,7 +247,7 @@ pub fn contested(repository: &RepositoryKey, plan: &Plan<GrantName>) -> Problem 
     Problem::new(
         Reason::ContestedPolicy,
         format!(
-            "somebody else keeps replacing the policy of {repository}, and with it undoes what is granted here; beside this operator's statements it has {others} (the status of the AWSAccount has their Sids). Find who calls ecr:SetRepositoryPolicy there in CloudTrail (a Terraform aws_ecr_repository_policy, a stack, another controller), and let it keep the statements whose Sid begins with RegistryGrants. Until then this operator puts them back ever more rarely"
+            "another tool keeps replacing the policy of {repository}, and so removes the access that grants give there. Besides this operator's statements, the policy has {others} (the status of the AWSAccount has their Sids). Find who calls ecr:SetRepositoryPolicy there in CloudTrail (a Terraform aws_ecr_repository_policy, a stack, another controller), and have it keep the statements whose Sid begins with RegistryGrants. Until then, this operator restores them less and less often"
         ),
     )
 }
@@ -264,10 +265,10 @@ pub fn announce(metrics: &Metrics, repository: &RepositoryKey, news: &News) -> S
     match news {
         News::SetAside(principals) => {
             metrics.policy_set_aside.get_or_create(&account).inc();
-            tracing::warn!(account = %of, region, repository = name, ?principals, "a revocation was written without these principals, because AWS refuses one of them; they are added back now");
+            tracing::warn!(account = %of, region, repository = name, ?principals, "wrote a revocation without these principals, because AWS refuses one of them; adding them back now");
             let number = principals.len();
             format!(
-                "a revocation in the policy of {repository} could only be written without {number} accounts or roles that keep their access: AWS refuses one of them. They are added back at once, as far as AWS takes them; the operator's log names them"
+                "the operator could only write a revocation in the policy of {repository} without {number} accounts or roles that should keep their access, because AWS refuses one of them. It adds those back at once that AWS accepts. Its log names them"
             )
         }
         News::IdsRemoved(ids, statements) => {
@@ -276,10 +277,10 @@ pub fn announce(metrics: &Metrics, repository: &RepositoryKey, news: &News) -> S
                 .get_or_create(&account)
                 .inc_by(ids.len() as u64);
             let statements: Vec<String> = statements.iter().map(ToString::to_string).collect();
-            tracing::warn!(account = %of, region, repository = name, ?ids, before = ?statements, "unique IDs of deleted principals were removed from statements of others, because they kept a revocation from being written; `before` has the statements as they were");
+            tracing::warn!(account = %of, region, repository = name, ?ids, before = ?statements, "removed unique IDs of deleted principals from foreign statements, because AWS refused to write a revocation with them; `before` has the original statements");
             let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
             format!(
-                "removed {} from statements of others in the policy of {repository}: the principal was deleted, and AWS refused to write a revocation because of it. The operator's log has the statements as they were",
+                "removed {} from foreign statements in the policy of {repository}: the principal was deleted, and AWS refused to write a revocation because of it. The operator's log has the original statements",
                 ids.join(", ")
             )
         }
@@ -327,7 +328,7 @@ mod tests {
         let (text, set_aside, ids_removed) = announced(&News::IdsRemoved(ids.into(), before));
         assert!(
             text.starts_with(
-                "removed AIDAAAAAAAAAAAAAAAAAA, AROAAAAAAAAAAAAAAAAAA from statements"
+                "removed AIDAAAAAAAAAAAAAAAAAA, AROAAAAAAAAAAAAAAAAAA from foreign statements"
             ),
             "{text}"
         );

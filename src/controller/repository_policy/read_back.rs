@@ -163,7 +163,7 @@ fn still_there(repository: &RepositoryKey, left: &[String]) -> Problem {
     Problem::new(
         Reason::Settling,
         format!(
-            "the policy of {repository} was written and read back, and still allows what no grant asks for: {some}. It is written again; if this lasts, find who calls ecr:SetRepositoryPolicy there in CloudTrail"
+            "the policy of {repository} was written and read back, and still allows access that no grant asks for: {some}. The operator will write it again; if this persists, find who calls ecr:SetRepositoryPolicy there in CloudTrail"
         ),
     )
 }
@@ -191,8 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_that_go_at_once_share_few_read_backs_and_none_is_served_by_one_that_began_before_it()
-     {
+    async fn simultaneous_revocations_share_only_later_read_backs() {
         let (read_backs, reads) = (ReadBacks::default(), AtomicUsize::new(0));
         futures::future::join_all((0..100).map(|_| read(&read_backs, &reads))).await;
         assert!(reads.load(Ordering::SeqCst) <= 2, "{reads:?}");

@@ -51,7 +51,7 @@ async fn look_again(context: &Context, id: AccountId, repositories: Vec<Reposito
             Err(problem) => Err(problem),
         };
         if let Err(problem) = looked {
-            tracing::warn!(reason = %problem.reason, "{repository} could not be looked at again: {}", problem.message);
+            tracing::warn!(reason = %problem.reason, "failed to sync the policy of {repository}, retrying: {}", problem.message);
         }
     }
 }

@@ -279,8 +279,8 @@ impl Pass<'_> {
             .map_err(|stop| membership::stopped(self.repository, stop))
     }
 
-    /// Judges whether somebody else keeps putting back foreign statements that ours replace. If so,
-    /// they are left alone for a while.
+    /// Decides whether another tool keeps restoring foreign statements that ours replace. If so,
+    /// they are not replaced for a while.
     fn judge_replacing(&mut self, current: Option<&str>) -> Result<ContentionAction, Problem> {
         if self.memory.replaced.is_empty() {
             return Ok(ContentionAction::Free);
@@ -363,8 +363,8 @@ impl Pass<'_> {
         if let Some(begun) = &mut self.begun {
             begun.wrote = true;
         }
-        // Noted at once: if the next call fails, our own writes must not be taken for somebody
-        // else's.
+        // Noted at once: if the next call fails, our own writes must not count as those of
+        // another tool.
         self.leave(write.document());
         let memory = &mut *self.memory;
         memory.replaced.extend(plan.replaced.iter().cloned());
@@ -426,7 +426,7 @@ impl Pass<'_> {
             waits,
         });
         if replacing == ContentionAction::Wait {
-            let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
+            let why = "another tool keeps restoring it; find who calls ecr:SetRepositoryPolicy in CloudTrail";
             let kept = again.into_iter().map(|sid| (sid, why.to_owned()));
             standings.kept.extend(kept);
         }

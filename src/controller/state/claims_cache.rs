@@ -173,7 +173,7 @@ impl ClaimsCache {
                 .get(&uid)
                 .copied()
         });
-        let told = || {
+        let by_status = || {
             grant
                 .status
                 .as_ref()?
@@ -183,7 +183,7 @@ impl ClaimsCache {
                 .as_ref()
                 .map(|_| true)
         };
-        recorded.or_else(told)
+        recorded.or_else(by_status)
     }
 
     /// Remembers the state that is now applied for the grant, and returns whether it was the same
@@ -205,7 +205,7 @@ impl ClaimsCache {
         if let Ok(alone) = turn.clone().try_lock_owned() {
             return alone;
         }
-        tracing::debug!(%grant, "other work on a grant of this name is under way, waiting for its end");
+        tracing::debug!(%grant, "waiting for other work on a grant of this name to end");
         slots::give_back();
         turn.lock_owned().await
     }

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_who_wait_for_one_repository_are_served_by_few_passes() {
+    async fn many_callers_of_a_repository_share_few_syncs() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
         let outcomes =
             futures::future::join_all((0..100).map(|_| ask(&coalescer, Freshness::Fresh, &passes)))
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_later_is_not_served_by_what_was_read_before() {
+    async fn later_caller_is_not_served_by_an_earlier_read() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
         for _ in 0..3 {
             ask(&coalescer, Freshness::Fresh, &passes).await.unwrap();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_content_with_a_recent_look_is_served_by_it_as_long_as_the_same_is_wanted() {
+    async fn recent_sync_serves_callers_with_the_same_contributions() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
         let hour = Freshness::MaxAge(Duration::from_secs(3600));
         for _ in 0..3 {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rush_is_gathered_into_few_writes_however_slowly_it_comes() {
+    fn slow_rush_causes_few_writes() {
         let (mut writes, mut waited) = (1, Duration::ZERO);
         while waited < Duration::from_secs(90) {
             waited += gather_after(writes);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_look_serves_nobody_who_comes_later() {
+    async fn failed_sync_serves_no_later_caller() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
         let failing = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
             Err(Problem::new(Reason::Unavailable, ""))
@@ -343,8 +343,8 @@ mod tests {
     }
 
     #[tokio::test]
-    #[ignore = "a measurement: cargo test --lib -- --ignored --nocapture a_thousand_repositories"]
-    async fn the_memory_of_a_thousand_repositories_with_two_hundred_grants_each() {
+    #[ignore = "a measurement: cargo test --lib -- --ignored --nocapture memory_of_a_thousand"]
+    async fn memory_of_a_thousand_repositories_with_200_grants_each() {
         use crate::controller::repository_policy::types::Standings;
         use crate::policy::principals::PrincipalSet;
         use crate::policy::repository::Contribution;
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_lately_is_looked_after_when_nobody_else_has_looked() {
+    async fn recently_written_policy_is_synced_without_a_caller() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
         ask(&coalescer, Freshness::Fresh, &passes).await.unwrap();
         assert!(

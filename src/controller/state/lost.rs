@@ -121,8 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_grant_keeps_what_it_has_from_the_moment_that_the_cache_loses_it_until_it_is_decided_or_replaced()
-     {
+    fn lost_grant_keeps_its_access_until_decided_or_replaced() {
         let (lost, (cache, mut writer)) = (LostGrants::default(), reflector::store());
         writer.apply_watcher_event(&Event::Apply(grant("a", "1")));
         writer.apply_watcher_event(&Event::Apply(grant("b", "2")));

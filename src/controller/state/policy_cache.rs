@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_while_a_read_is_under_way_is_not_served_by_what_it_had_seen_before() {
+    async fn running_read_does_not_serve_a_fresh_request() {
         let policy_cache = PolicyCache::default();
         let (go_on, waits) = oneshot::channel::<()>();
         let slow = async {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_who_ask_at_once_read_twice_at_most() {
+    async fn simultaneous_requests_cause_at_most_two_reads() {
         let policy_cache = PolicyCache::default();
         let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
         let mut read = futures::future::join_all(

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_counts_until_it_can_be_read_or_is_gone() {
+    fn unknown_grant_counts_until_readable_or_gone() {
         let unknown = UnknownGrants::default();
         unknown.note(&Event::Apply(stored("a", json!(7))));
         unknown.note(&Event::Apply(stored("b", json!(7))));
@@ -133,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn a_list_replaces_what_was_known_once_it_has_ended() {
+    fn completed_list_replaces_the_unknown_grants() {
         let unknown = UnknownGrants::default();
         unknown.note(&Event::Apply(stored("a", json!(7))));
         unknown.note(&Event::Init);
         unknown.note(&Event::InitApply(stored("a", json!("Pull"))));
-        assert!(unknown.may_exist(), "the list may go on");
+        assert!(unknown.may_exist(), "the list may continue");
         unknown.note(&Event::InitDone);
         assert!(!unknown.may_exist());
         unknown.note(&Event::Init);

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_account_that_the_cache_lacks_is_missing_only_if_the_api_server_says_so() {
+    async fn account_is_missing_only_if_the_api_server_lacks_it() {
         assert_eq!(behind(&[REGISTRY, CONSUMER, "team-b"], &[]).await, None);
         let late = behind(&[REGISTRY, "team-b"], &[REGISTRY, CONSUMER, "team-b"]).await;
         assert_eq!(late.as_deref(), Some("AWSAccount 222222222222"));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_waits_for_an_account_that_cannot_be_read() {
+    async fn unreadable_account_delays_no_grant() {
         assert_eq!(
             behind(&[REGISTRY, "team-b"], &[CONSUMER, "unreadable"]).await,
             None
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everybody_who_waits_for_the_caches_is_woken() {
+    async fn filled_caches_wake_all_waiting_tasks() {
         let filled = Arc::new(CacheSync::default());
         let wait = |wanted: &'static [Cache]| {
             let filled = filled.clone();

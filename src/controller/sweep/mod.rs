@@ -149,7 +149,7 @@ async fn round(
     let unknown = match unknown_grants(context).await {
         Ok(unknown) => unknown,
         Err(error) => {
-            tracing::warn!(%error, "the grants could not be listed, so nothing is looked for that none claims");
+            tracing::warn!(%error, "failed to list the grants, skipping the sweep");
             for mut due in due {
                 due.schedule(Instant::now() + settings.soon());
             }
@@ -291,7 +291,7 @@ impl SweepRound<'_> {
         let swept = self.sweep(due);
         let swept = supervise::isolated("sweep account", &self.context.cloud.metrics, swept).await;
         swept.unwrap_or_else(|panicked| {
-            tracing::error!(account = %id, "the sweep of this account ended early: {panicked}");
+            tracing::error!(account = %id, "failed to sweep the account: {panicked}");
             AGAIN.min(self.settings.interval)
         })
     }
@@ -315,7 +315,7 @@ impl SweepRound<'_> {
             Ok(session) => session,
             Err(problem) => {
                 // The account's condition reports it.
-                tracing::debug!(account = %id, reason = %problem.reason, "not swept: {}", problem.message);
+                tracing::debug!(account = %id, reason = %problem.reason, "skipped the sweep of the account: {}", problem.message);
                 return settings.soon();
             }
         };
@@ -347,8 +347,8 @@ impl SweepRound<'_> {
         seen.findings
             .retain(|finding| !removed.arns.contains(&finding.arn));
         let left = verdict(&seen, &memory.sightings, &circumstances);
-        let told = status(id, settings.mode, &seen, &left, &removed.failed);
-        report::swept(context, account, told, removed.arns.len()).await;
+        let result = status(id, settings.mode, &seen, &left, &removed.failed);
+        report::swept(context, account, result, removed.arns.len()).await;
         let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
         pause_after(&left, failed, settings.interval)
     }

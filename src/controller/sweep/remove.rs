@@ -61,7 +61,7 @@ fn note(
 ) {
     match outcome {
         Ok(()) => {
-            tracing::info!(account = %place.id, "removed, because no grant claims it: {what}");
+            tracing::info!(account = %place.id, "removed {what}, because no grant claims it");
             let account = OfAccount {
                 account: place.id.to_string(),
             };
@@ -78,7 +78,7 @@ fn note(
                 .extend(arns.iter().map(|arn| (*arn).to_owned()));
         }
         Err(Problem { reason, message }) => {
-            tracing::warn!(account = %place.id, %reason, "not removed, though no grant claims it: {what}: {message}");
+            tracing::warn!(account = %place.id, %reason, "failed to remove {what}, which no grant claims: {message}");
             removed.failed.push(format!("{what}: {message}"));
         }
     }
@@ -139,7 +139,7 @@ async fn identity(place: &ScanTarget<'_>, found: &Leftover) -> Result<(), Proble
     {
         return Err(Problem::new(
             Reason::Conflict,
-            "it was made anew under another path",
+            "it was recreated under another path",
         ));
     }
     let steps = again
@@ -155,5 +155,5 @@ async fn identity(place: &ScanTarget<'_>, found: &Leftover) -> Result<(), Proble
 }
 
 fn claimed_by_now() -> Problem {
-    Problem::new(Reason::Settling, "a grant may claim it by now")
+    Problem::new(Reason::Settling, "a grant may claim it now")
 }

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 /// Removes the results of an earlier sweep from the status.
 pub async fn nothing(context: &Context, account: &AWSAccount) {
-    if told_before(account).is_some() {
+    if status_before(account).is_some() {
         write(context, account, &json!({})).await;
     }
 }
 
 /// Reports the results of a sweep where they are new.
-pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, removed: usize) {
+pub async fn swept(context: &Context, account: &AWSAccount, status: SweepStatus, removed: usize) {
     let of = OfAccount {
         account: account.name_any(),
     };
@@ -26,31 +26,31 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
         .metrics
         .sweep_found
         .get_or_create(&of)
-        .set(i64::from(told.found));
+        .set(i64::from(status.found));
     let about = account.object_ref(&());
     if removed > 0 {
         context.runtime.events.swept(&about, removed).await;
     }
-    let before = told_before(account);
-    if before == Some(&told) {
+    let before = status_before(account);
+    if before == Some(&status) {
         return;
     }
-    if told.found > 0
-        && before.is_none_or(|before| before.items != told.items || before.found != told.found)
+    if status.found > 0
+        && before.is_none_or(|before| before.items != status.items || before.found != status.found)
     {
         let SweepStatus {
             found,
             kept,
             message,
             ..
-        } = &told;
-        let things: Vec<&str> = told.items.iter().map(|item| item.arn.as_str()).collect();
+        } = &status;
+        let things: Vec<&str> = status.items.iter().map(|item| item.arn.as_str()).collect();
         tracing::warn!(
             account = of.account,
             found,
             kept,
             ?things,
-            "found in AWS, and no grant claims it: {message}"
+            "found resources in AWS that no grant claims: {message}"
         );
         context
             .runtime
@@ -58,13 +58,14 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
             .unclaimed(&about, &unclaimed(*found))
             .await;
     }
-    if !told.problems.is_empty() && before.is_none_or(|before| before.problems != told.problems) {
-        tracing::warn!(account = of.account, problems = ?told.problems, "not everything could be swept");
+    if !status.problems.is_empty() && before.is_none_or(|before| before.problems != status.problems)
+    {
+        tracing::warn!(account = of.account, problems = ?status.problems, "the sweep of the account is incomplete");
     }
-    write(context, account, &json!({ "sweep": told })).await;
+    write(context, account, &json!({ "sweep": status })).await;
 }
 
-fn told_before(account: &AWSAccount) -> Option<&SweepStatus> {
+fn status_before(account: &AWSAccount) -> Option<&SweepStatus> {
     account.status.as_ref()?.sweep.as_ref()
 }
 
@@ -75,6 +76,6 @@ async fn write(context: &Context, account: &AWSAccount, status: &Value) {
         patch::status_as(SWEEP_FIELD_MANAGER, permit, api, account, status).await
     };
     if let Err(error) = written.await {
-        tracing::warn!(account = account.name_any(), %error, "the sweep's status could not be written");
+        tracing::warn!(account = account.name_any(), %error, "failed to write the status of the sweep");
     }
 }

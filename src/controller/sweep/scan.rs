@@ -13,7 +13,7 @@ use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers, no_rule_a
 use crate::grant::{AccountId, GrantName};
 use crate::policy::Document;
 use crate::policy::arn::Arn;
-use crate::policy::repository::current::carried;
+use crate::policy::repository::current::own_contributions;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Account that is scanned, and the means to do so.
@@ -195,7 +195,7 @@ async fn repositories(
                 rules,
                 id,
                 &name,
-                &carried(&policy, &context.cluster.installation),
+                &own_contributions(&policy, &context.cluster.installation),
             ) {
                 looked.refused.insert(arn.clone());
             }

@@ -61,7 +61,7 @@ impl Watched {
 }
 
 #[test]
-fn what_a_second_list_lacks_is_gone_and_so_is_one_whose_place_another_has() {
+fn grants_missing_in_a_list_or_replaced_are_gone() {
     let mut watched = Watched::new();
     assert!(
         watched
@@ -76,7 +76,7 @@ fn what_a_second_list_lacks_is_gone_and_so_is_one_whose_place_another_has() {
 }
 
 #[test]
-fn a_list_that_breaks_off_takes_nothing_away() {
+fn incomplete_list_removes_no_grants() {
     let mut watched = Watched::new();
     watched.list(&[grant("a", "1"), grant("b", "2")]);
     assert!(watched.see(&Event::Init).is_empty());
@@ -85,7 +85,7 @@ fn a_list_that_breaks_off_takes_nothing_away() {
 }
 
 #[test]
-fn a_deleted_grant_is_gone_as_it_was_seen_before() {
+fn deleted_grant_is_gone_in_its_last_known_state() {
     let mut watched = Watched::new();
     watched.list(&[grant("a", "1"), grant("b", "2")]);
     let deleted = |name: &str, uid: &str| {
@@ -140,7 +140,7 @@ async fn how_often_a_grant_failed_is_forgotten_once_it_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revocation_that_waits_is_not_lost_when_the_task_ends_unexpectedly() {
+async fn waiting_revocation_survives_a_failure_of_its_task() {
     let (context, mut writer) = Context::before(empty()).await;
     writer.apply_watcher_event(&Event::Init);
     (0..100).for_each(|n| {

@@ -46,7 +46,9 @@ impl Findings {
         match verdict {
             Verdict::Allowed => {}
             Verdict::Depends(keys) => self.depends.extend(keys.iter().cloned()),
-            Verdict::Unknown(why) => self.unknown.extend(why.iter().map(|why| told(why, unread))),
+            Verdict::Unknown(why) => self
+                .unknown
+                .extend(why.iter().map(|why| disclosable(why, unread))),
             Verdict::Denied(links) => {
                 for link in links {
                     self.note_missing(call, link);
@@ -89,7 +91,7 @@ impl Findings {
     }
 
     /// Returns the verdict, with a text unless access is allowed.
-    pub fn told(self) -> (AccessVerdict, Option<String>) {
+    pub fn verdict(self) -> (AccessVerdict, Option<String>) {
         if !self.order.is_empty() {
             let texts = self.order.iter().filter_map(|key| self.text(key));
             let text = list_some(texts, LISTED, "; ", |more| format!("; and {more} more"));
@@ -121,13 +123,13 @@ impl Findings {
 }
 
 /// Describes what could not be read or understood, limited to what tenants may know.
-fn told(why: &str, unread: &[String]) -> String {
+fn disclosable(why: &str, unread: &[String]) -> String {
     let shared = ["the policy of repository", "the registry's own policy"]
         .into_iter()
         .find(|name| why.starts_with(name));
     match shared {
         Some(name) if !unread.iter().any(|known| known == why) => {
-            format!("a statement of {name} is not understood")
+            format!("the operator cannot evaluate a statement of {name}")
         }
         Some(_) | None => why.to_owned(),
     }
@@ -168,7 +170,7 @@ fn why(request: &Request, shared: bool, link: &Link) -> String {
         }
         Link::NoResourceAllow { near } => {
             format!(
-                "the trust policy of role {} does not let it in{}",
+                "the trust policy of role {} does not allow it{}",
                 request.resource,
                 nearly(near, true)
             )
@@ -200,10 +202,10 @@ fn near_miss(near: &NearMiss) -> Option<String> {
     } = near;
     match but_for {
         ButFor::Condition { operator, key, .. } => Some(format!(
-            "statement {statement} would, but for its condition {operator} {key}"
+            "statement {statement} would allow it except for its condition {operator} {key}"
         )),
         ButFor::Stale { unique_id } => Some(format!(
-            "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
+            "statement {statement} names {unique_id}, the unique ID of a deleted principal: a new principal of the same name has another ID"
         )),
         ButFor::OtherPath { named } => Some(format!(
             "statement {statement} names {named}, which has another path"

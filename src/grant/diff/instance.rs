@@ -488,7 +488,7 @@ fn nothing_to_extend(desired: &DesiredRole) -> Problem {
     Problem::new(
         Reason::RoleNotFound,
         format!(
-            "role {name} does not exist in account {account}, so there is nothing to extend. Create it there, with tag {TAG_ALLOW_EXTEND}=true; it is looked for again"
+            "role {name} does not exist in account {account}, so there is nothing to extend. Create it there, with tag {TAG_ALLOW_EXTEND}=true. The operator will retry"
         ),
     )
 }
@@ -512,7 +512,7 @@ fn check_consent(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<()
         return Err(Problem::new(
             Reason::Conflict,
             format!(
-                "role {} was made by this operator for {whose}; use management Create to share it",
+                "this operator created role {} for {whose}; use management Create to share it",
                 role.arn
             ),
         ));
@@ -526,14 +526,16 @@ fn check_consent(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<()
     }
     let policy = owner.policy_name();
     let left = if role.inline.contains_key(&policy) {
-        format!(". Until then this grant's policy {policy} on it is neither kept nor removed")
+        format!(
+            ". Until then, the operator neither updates nor removes this grant's policy {policy} on it"
+        )
     } else {
         String::new()
     };
     Err(Problem::new(
         Reason::ConsentMissing,
         format!(
-            "role {} was not made by this operator and does not carry tag {TAG_ALLOW_EXTEND}, so it is left alone. Its owner can set the tag to true, or to {}, this installation's ID{left}",
+            "role {} was not created by this operator and does not have tag {TAG_ALLOW_EXTEND}, so the operator does not change it. Its owner can set the tag to true, or to {}, this installation's ID{left}",
             role.arn, owner.installation
         ),
     ))

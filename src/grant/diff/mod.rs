@@ -139,7 +139,7 @@ fn check_characters(
     Err(Problem::new(
         Reason::PolicyTooLarge,
         format!(
-            "the {what} of role {name} in account {account} would have {characters} characters; at most {limit} fit. Name fewer roles, repositories or regions, or use prefixes"
+            "the {what} of role {name} in account {account} would have {characters} characters; the limit is {limit}. Name fewer roles, repositories or regions, or use prefixes"
         ),
     ))
 }
@@ -165,7 +165,7 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
                     owner.grant
                 )
             } else {
-                format!("; to have it taken over, {asked}")
+                format!("; to let the grant adopt it, {asked}")
             });
         }
         return Err(problem);
@@ -204,7 +204,7 @@ fn wrong_path(role: &Role, desired: &DesiredRole) -> Problem {
     Problem::new(
         Reason::Conflict,
         format!(
-            "role {} is under path {}, and {} is asked for; IAM cannot move a role. Correct the path in the grant or in AWSAccount {}, or choose another name",
+            "role {} has path {}, but path {} is requested, and IAM cannot move a role. Correct the path in the grant or in AWSAccount {}, or choose another name",
             role.arn, role.path, desired.path, desired.account
         ),
     )
@@ -226,7 +226,7 @@ fn still_held(role: &Role, held_by: &BTreeSet<String>) -> Option<Problem> {
         Problem::new(
             Reason::StillInUse,
             format!(
-                "role {} cannot be deleted while it is in instance profile {}, which this operator did not make; its access has been taken off. Remove the role from there",
+                "role {} cannot be deleted while it is in instance profile {}, which this operator did not create. The role has no access any more. Remove it from the instance profile",
                 role.arn,
                 named.join(", ")
             ),
@@ -247,12 +247,12 @@ fn foreign(what: &str, arn: &str, tags: &BTreeMap<String, String>, owner: &Owner
         }
         Some(id) if id == owner.installation.as_str() => "belongs to another grant".into(),
         Some(_) => "belongs to another installation of this operator".into(),
-        None => "exists and was not made by this operator".into(),
+        None => "exists and was not created by this operator".into(),
     };
     Problem::new(
         Reason::Conflict,
         format!(
-            "{what} {arn} {whose}; it is left alone. Choose another name in the grant, or remove it"
+            "{what} {arn} {whose}, so the operator does not change it. Choose another name in the grant, or remove the {what}"
         ),
     )
 }
@@ -262,7 +262,7 @@ fn readable_trust(role: &Role) -> Result<&Document, Problem> {
         Problem::new(
             Reason::UnreadablePolicy,
             format!(
-                "the trust policy of role {} cannot be read ({error}); it is left alone. Correct it in IAM",
+                "the trust policy of role {} cannot be read ({error}), so the operator does not change it. Correct it in IAM",
                 role.arn
             ),
         )
@@ -270,12 +270,12 @@ fn readable_trust(role: &Role) -> Result<&Document, Problem> {
 }
 
 /// Reports that IAM refused a trust policy because of a deleted principal in a foreign statement;
-/// `None` if the document names none. `told`: the message of IAM.
+/// `None` if the document names none. `answer`: the message of IAM.
 pub fn refused_trust(
     account: &AccountId,
     role: &str,
     trust: &Document,
-    told: &str,
+    answer: &str,
     installation: &Installation,
 ) -> Option<Problem> {
     let found = dead_ids::shown(trust, installation);
@@ -283,7 +283,7 @@ pub fn refused_trust(
     Some(Problem::new(
         Reason::BlockedPolicy,
         format!(
-            "the trust policy of role {role} in account {account} cannot be written, because {statement}, which is not this operator's, names {id}, a principal that was deleted: IAM refuses the whole document. Take that principal or that statement out, in IAM ({told})"
+            "the trust policy of role {role} in account {account} cannot be written, because {statement}, which is not this operator's, names {id}, the unique ID of a deleted principal: IAM refuses the whole document. Remove that principal or that statement in IAM ({answer})"
         ),
     ))
 }

@@ -211,7 +211,9 @@ impl fmt::Display for Step {
                 write!(f, "set the permissions boundary of role {role}")
             }
             Self::TagRole { role, .. } => write!(f, "tag role {role}"),
-            Self::UntagRole { role, .. } => write!(f, "take this operator's tags off role {role}"),
+            Self::UntagRole { role, .. } => {
+                write!(f, "remove this operator's tags from role {role}")
+            }
             Self::PutInlinePolicy { role, policy, .. } => {
                 write!(f, "set policy {policy} of role {role}")
             }
@@ -224,7 +226,10 @@ impl fmt::Display for Step {
             Self::CreateProfile { name, .. } => write!(f, "create instance profile {name}"),
             Self::TagProfile { name, .. } => write!(f, "tag instance profile {name}"),
             Self::UntagProfile { name, .. } => {
-                write!(f, "take this operator's tags off instance profile {name}")
+                write!(
+                    f,
+                    "remove this operator's tags from instance profile {name}"
+                )
             }
             Self::AddRoleToProfile { profile, role } => {
                 write!(f, "add role {role} to instance profile {profile}")

@@ -139,7 +139,7 @@ impl Outcome {
         let before = previous.into_iter().flat_map(|status| &status.replacements);
         let replaced_before =
             before.filter(|replacement| replacement.state == ReplacementState::Replaced);
-        let mut told: BTreeMap<(&str, &str, &str), Replacement> = replaced_before
+        let mut replacements: BTreeMap<(&str, &str, &str), Replacement> = replaced_before
             .filter(|replacement| self.replaces.contains(&replacement.sid))
             .map(|replacement| {
                 let Replacement {
@@ -176,11 +176,11 @@ impl Outcome {
                     state,
                     message,
                 };
-                told.insert((region, name, sid), now);
+                replacements.insert((region, name, sid), now);
             }
         }
         // Statements that stay need somebody's attention; replaced ones do not.
-        let (kept, replaced): (Vec<_>, Vec<_>) = told
+        let (kept, replaced): (Vec<_>, Vec<_>) = replacements
             .into_values()
             .partition(|replacement| replacement.state == ReplacementState::Kept);
         kept.into_iter().chain(replaced).take(LISTED).collect()

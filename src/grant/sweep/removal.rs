@@ -89,13 +89,13 @@ impl Leftover {
                 .find(|name| Some(name.as_str()) != role_name)
         {
             return Err(format!(
-                "role {other} is in it, which is not removed with it"
+                "it contains role {other}, which the sweep does not remove"
             ));
         }
         match role {
             Some((name, role)) if is_registry_role(self, role) => registry_role(name, role, owner),
             Some((_, _)) if !profiles_known => {
-                Err("instance profiles are not looked at in this account: its AWSAccount has no spec.consumer".into())
+                Err("the operator does not read instance profiles in this account, because its AWSAccount has no spec.consumer".into())
             }
             Some((_, _)) | None => instance(role.as_ref(), profile.as_ref(), owner),
         }
@@ -175,7 +175,7 @@ fn instance(
     let attached = role.into_iter().flat_map(|(_, role)| &role.attached);
     let others: Vec<&str> = inline.chain(attached).map(String::as_str).collect();
     Err(if others.is_empty() {
-        "its trust policy lets others in as well".into()
+        "its trust policy also allows other principals".into()
     } else {
         carries(&others)
     })
@@ -185,5 +185,5 @@ fn carries(others: &[&str]) -> String {
     const NAMED: usize = 3;
     let names = others.iter().map(|name| format!("`{name}`"));
     let list = list_some(names, NAMED, ", ", |_| ", and more".to_owned());
-    format!("it carries policies that are not this operator's: {list}")
+    format!("it has policies that are not this operator's: {list}")
 }

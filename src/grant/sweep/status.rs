@@ -51,7 +51,7 @@ fn count(number: usize) -> i32 {
 /// names, because Events have other readers than `AWSAccount`s.
 pub fn unclaimed(found: i32) -> String {
     format!(
-        "{found} roles, instance profiles or repository policies in this AWS account carry this installation's mark, and no grant claims them: see status.sweep"
+        "{found} roles, instance profiles or repository policies in this AWS account belong to this installation, and no grant claims them: see status.sweep"
     )
 }
 
@@ -65,29 +65,29 @@ fn item(Finding { arn, owner, kept }: &Finding) -> SweepFinding {
 
 fn message(account: &AccountId, seen: &Seen, verdict: &SweepDecision) -> String {
     match verdict {
-        SweepDecision::Nothing if seen.findings.is_empty() => "nothing was found that no grant claims".into(),
+        SweepDecision::Nothing if seen.findings.is_empty() => "found nothing that no grant claims".into(),
         SweepDecision::Nothing => {
-            "what was found is used by others as well, and stays: take their policies or roles off it, or the tags registrygrants.dev/* if it is to be theirs".into()
+            "others also use what was found, so it stays: remove their policies or roles from it, or remove the tags registrygrants.dev/* to leave it to them".into()
         }
         SweepDecision::Report(brake) => format!("nothing is removed: {}", why(account, brake)),
         SweepDecision::Remove { .. } => {
-            "what was found is removed once it was there long enough without a claim (--sweep-unclaimed-for)".into()
+            "the operator removes what was found once no grant has claimed it for the time in --sweep-unclaimed-for".into()
         }
     }
 }
 
 fn why(account: &AccountId, brake: &Brake) -> String {
     match brake {
-        Brake::Mode => "the operator runs with --sweep=report. Remove what was found by hand, or run it with --sweep=remove".into(),
+        Brake::Mode => "the operator runs with --sweep=report. Remove what was found by hand, or run the operator with --sweep=remove".into(),
         Brake::NoGrants => {
-            "there is no grant in this cluster at all. If that is right, remove what was found by hand; if not, apply the grants again".into()
+            "this cluster has no grants. If that is intended, remove what was found by hand; otherwise, apply the grants again".into()
         }
         Brake::UnknownGrants(number) => format!(
             "the cluster has {number} grants that this operator cannot read, or has not seen yet. Its Events and log name those that it cannot read"
         ),
-        Brake::Incomplete => "not all roles and instance profiles could be looked at, see problems".into(),
+        Brake::Incomplete => "the operator could not read all roles and instance profiles, see problems".into(),
         Brake::TooMuch { confirm } => format!(
-            "it is more than five things, or more than a tenth of what this installation has in the account. Look at items; if nobody needs any of it: kubectl annotate --overwrite awsaccount {account} {CONFIRM_SWEEP}={confirm}"
+            "that would be more than five resources, or more than a tenth of what this installation has in the account. Check items; if nobody needs any of them, run: kubectl annotate --overwrite awsaccount {account} {CONFIRM_SWEEP}={confirm}"
         ),
     }
 }

@@ -116,20 +116,22 @@ impl World {
         let allowed = self
             .judged()
             .into_iter()
-            .filter(|told| told.verdict == AccessVerdict::Allowed);
-        allowed.map(|told| (told.path, told.action)).collect()
+            .filter(|reported| reported.verdict == AccessVerdict::Allowed);
+        allowed
+            .map(|reported| (reported.path, reported.action))
+            .collect()
     }
 
     fn message(&self, path: AccessPath, action: AccessAction) -> String {
         let judged = self.judged();
-        let told = judged
+        let reported = judged
             .iter()
-            .find(|told| told.path == path && told.action == action)
+            .find(|reported| reported.path == path && reported.action == action)
             .unwrap();
         format!(
             "{:?}: {}",
-            told.verdict,
-            told.message.clone().unwrap_or_default()
+            reported.verdict,
+            reported.message.clone().unwrap_or_default()
         )
     }
 
@@ -168,13 +170,18 @@ fn deny(actions: &[&str]) -> Statement {
 fn complete_grant_allows_both_paths_without_a_message() {
     let world = world();
     assert_eq!(world.allowed(), ALL);
-    assert!(world.judged().iter().all(|told| told.message.is_none()));
+    assert!(
+        world
+            .judged()
+            .iter()
+            .all(|reported| reported.message.is_none())
+    );
     assert_eq!(denied(&world.judged()), None);
 }
 
 #[rstest]
 #[case::trust(|w: &mut World| w.role.trust = Ok(Document::of([])), DIRECT, AccessPath::AssumeRole,
-    "lacks sts:AssumeRole: the trust policy of role arn:aws:iam::111111111111:role/registry-grants/puller does not let it in")]
+    "lacks sts:AssumeRole: the trust policy of role arn:aws:iam::111111111111:role/registry-grants/puller does not allow it")]
 #[case::identity_in_consumer(|w: &mut World| w.node.inline.clear(), &[], AccessPath::Direct,
     "miq-instance lacks ecr:BatchGetImage, ecr:GetAuthorizationToken, ecr:GetDownloadUrlForLayer on miqp-devops: no policy of the role allows it in account 222222222222")]
 #[case::token(|w: &mut World| without(World::inline(&mut w.node), "ecr:GetAuthorizationToken"), BY_ROLE, AccessPath::Direct,
@@ -251,7 +258,7 @@ fn different_external_id_in_the_trust_policy_is_named() {
     world.role.trust = Ok(Document::of([asks]));
     let message = world.message(AccessPath::AssumeRole, AccessAction::Pull);
     assert!(
-        message.contains("does not let it in") && message.contains("sts:ExternalId"),
+        message.contains("does not allow it") && message.contains("sts:ExternalId"),
         "{message}"
     );
 }
@@ -329,12 +336,12 @@ fn missing_role_is_denied_and_unmanaged_role_unknown() {
     assert!(
         judged(Ok(None))
             .iter()
-            .all(|told| told.verdict == AccessVerdict::Denied)
+            .all(|reported| reported.verdict == AccessVerdict::Denied)
     );
     assert!(
         judged(Err("not read".into()))
             .iter()
-            .all(|told| told.verdict == AccessVerdict::Unknown)
+            .all(|reported| reported.verdict == AccessVerdict::Unknown)
     );
 }
 
@@ -359,7 +366,7 @@ fn prefix_without_repositories_depends_on_their_existence() {
     assert!(
         judged
             .iter()
-            .all(|told| told.verdict == AccessVerdict::Depends),
+            .all(|reported| reported.verdict == AccessVerdict::Depends),
         "{judged:#?}"
     );
 }
@@ -369,13 +376,14 @@ fn evaluation_over_its_limit_gives_unknown_with_a_remedy() {
     let world = world();
     let judged = judge(&world.grant, &world.readings(), &|| true);
     assert!(!judged.is_empty());
-    for told in judged {
-        assert_eq!(told.verdict, AccessVerdict::Unknown, "{told:?}");
+    for reported in judged {
+        assert_eq!(reported.verdict, AccessVerdict::Unknown, "{reported:?}");
         assert!(
-            told.message
+            reported
+                .message
                 .as_ref()
                 .is_some_and(|message| message.contains("fewer repositories")),
-            "{told:?}"
+            "{reported:?}"
         );
     }
 }
@@ -395,7 +403,7 @@ fn list_of_verdicts_is_bounded_and_has_no_duplicates() {
     assert_eq!(judged.len(), 100);
     let keys: std::collections::BTreeSet<_> = judged
         .iter()
-        .map(|told| (told.principal.clone(), told.path, told.action))
+        .map(|reported| (reported.principal.clone(), reported.path, reported.action))
         .collect();
     assert_eq!(keys.len(), judged.len());
 }
@@ -435,11 +443,14 @@ fn lambda_access_depends_on_the_repository_policy_alone() {
             &|| false,
         )
     };
-    let told = judged(&world);
+    let reported = judged(&world);
     assert_eq!(
-        told.iter().map(|told| told.verdict).collect::<Vec<_>>(),
+        reported
+            .iter()
+            .map(|reported| reported.verdict)
+            .collect::<Vec<_>>(),
         [AccessVerdict::Allowed],
-        "{told:?}"
+        "{reported:?}"
     );
     world.policy = None;
     assert_eq!(judged(&world)[0].verdict, AccessVerdict::Denied);

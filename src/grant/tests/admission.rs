@@ -294,7 +294,7 @@ fn refusal_names_the_request_and_discloses_no_other_rule() {
     let refusals = Cluster::of_the_article()
         .registry_rules([secret, own])
         .refusals(&grant(|_| {}));
-    insta::assert_snapshot!(refusals.join("\n"), @"NotAdmitted: AWSAccount 111111111111 does not admit this grant in namespace team-b: no rule admits repository miqp-devops, access PullPush, consumer 222222222222, managed policy AmazonEC2ContainerRegistryPowerUser. A cluster admin can add a rule under spec.registry.rules; a grant must fit one rule whole");
+    insta::assert_snapshot!(refusals.join("\n"), @"NotAdmitted: AWSAccount 111111111111 does not admit this grant in namespace team-b: no rule admits repository miqp-devops, access PullPush, consumer 222222222222, managed policy AmazonEC2ContainerRegistryPowerUser. A cluster admin can add a rule under spec.registry.rules; one rule must admit the entire grant");
 }
 
 #[test]

@@ -23,12 +23,12 @@ fn drift_is_described_with_the_previous_state() {
     let trust = Document::of([
         Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::222222222222:root"])
     ]);
-    let told = change(&Step::UpdateTrust {
+    let reported = change(&Step::UpdateTrust {
         role: "puller".into(),
         trust,
     });
-    assert_eq!(told.effect, ChangeEffect::Change);
-    let words = told.with_what_was_found();
+    assert_eq!(reported.effect, ChangeEffect::Change);
+    let words = reported.with_what_was_found();
     assert!(
         words.starts_with("set the trust policy of role puller in account 111111111111 (found: "),
         "{words}"

@@ -239,9 +239,7 @@ fn narrowed_trust_allows_only_the_named_roles() {
 #[rstest]
 #[case::not_said(None)]
 #[case::said_to_be_false(Some(false))]
-fn consumer_with_only_an_instance_role_lets_in_that_role_alone(
-    #[case] whole_account: Option<bool>,
-) {
+fn consumer_with_only_an_instance_role_gives_only_it_access(#[case] whole_account: Option<bool>) {
     let role = registry_role(|spec| spec.consumer.whole_account = whole_account);
     let like = json!({ "ArnLike": { "aws:PrincipalArn": "arn:aws:iam::222222222222:role/registry-grants/miq-instance" } });
     assert_eq!(statements(&document(&role.trust))[0]["Condition"], like);

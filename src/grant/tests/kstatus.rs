@@ -143,14 +143,14 @@ fn assert_well_formed(status: &Status, generation: i64) {
     for kind in [ConditionType::Reconciling, ConditionType::Stalled] {
         if let Some(abnormal) = condition(status, kind) {
             assert_ne!(ready.status, "True");
-            let told = (
+            let reported = (
                 &abnormal.status,
                 &abnormal.reason,
                 &abnormal.message,
                 abnormal.observed_generation,
             );
             assert_eq!(
-                told,
+                reported,
                 (
                     &"True".to_owned(),
                     &ready.reason,
@@ -230,14 +230,14 @@ fn problem_is_stalled_if_only_a_person_helps_else_reconciling() {
 
 #[test]
 fn grant_without_problems_is_current_once_in_place() {
-    let told = |outcome: Outcome| outcome.status(None, Some(3), &at(0));
-    let granted = told(outcome(|_| {}));
-    let not_managed = told(outcome(|outcome| {
+    let reported = |outcome: Outcome| outcome.status(None, Some(3), &at(0));
+    let granted = reported(outcome(|_| {}));
+    let not_managed = reported(outcome(|outcome| {
         outcome.consumer = StatusPart::NotManaged("no AWSAccount".into())
     }));
-    let revoking = told(outcome(|outcome| outcome.revoking = true));
+    let revoking = reported(outcome(|outcome| outcome.revoking = true));
     let observing = |pending: &[&str]| {
-        told(outcome(|outcome| {
+        reported(outcome(|outcome| {
             outcome.role = StatusPart::Pending("see status.pending".into());
             outcome.pending = Some(pending.iter().map(ToString::to_string).collect());
             // While nothing is written, the access that would be granted is of course denied.

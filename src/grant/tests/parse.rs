@@ -208,11 +208,11 @@ fn all_violations_are_reported_together() {
         spec.consumer.instance_role.as_mut().unwrap().name = "c d".into();
         spec.consumer.roles = Some(Vec::new());
     });
-    let told: Vec<String> = problems
+    let reported: Vec<String> = problems
         .into_iter()
         .map(|problem| problem.message)
         .collect();
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(reported.join("\n"), @r"
     spec.paths: at least one path is needed
     spec.registry.accountID: `1` is not an AWS account number (12 digits)
     spec.registry.repositories: `UPPER` is neither a repository name nor a prefix of one that ends in *
@@ -220,7 +220,7 @@ fn all_violations_are_reported_together() {
     spec.registry.regions: `here` is not a region
     spec.registry.role.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     spec.consumer.accountID: `2` is not an AWS account number (12 digits)
-    spec.consumer: wholeAccount and roles exclude each other
+    spec.consumer: wholeAccount and roles are mutually exclusive
     spec.consumer.roles: at least one is needed
     spec.consumer.instanceRole.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     ");

@@ -186,16 +186,16 @@ fn foreign_role_is_a_conflict_that_names_its_owner() {
     let mut role = as_made(&desired(), &owner());
     role.tags.clear();
     let problem = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err();
-    insta::assert_snapshot!(problem.message, @"role arn:aws:iam::111111111111:role/registry-grants/puller exists and was not made by this operator; it is left alone. Choose another name in the grant, or remove it");
+    insta::assert_snapshot!(problem.message, @"role arn:aws:iam::111111111111:role/registry-grants/puller exists and was not created by this operator, so the operator does not change it. Choose another name in the grant, or remove the role");
 }
 
 #[rstest]
-#[case::another_tenants("0123456789ab", "team-a/secret", "belongs to another grant;")]
-#[case::the_same_tenants("0123456789ab", "team-b/other", "belongs to grant team-b/other;")]
+#[case::another_tenants("0123456789ab", "team-a/secret", "belongs to another grant, so")]
+#[case::the_same_tenants("0123456789ab", "team-b/other", "belongs to grant team-b/other, so")]
 #[case::another_clusters(
     "ffffffffffff",
     "team-b/other",
-    "belongs to another installation of this operator;"
+    "belongs to another installation of this operator, so"
 )]
 fn conflict_discloses_no_names_of_other_tenants(
     #[case] installation: &str,

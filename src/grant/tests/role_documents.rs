@@ -288,7 +288,7 @@ fn deleted_principal_that_blocks_a_trust_policy_is_named() {
     let account = CONSUMER.parse().unwrap();
     let problem = refused_trust(&account, ROLE, &trust, "IAM's words", &installation()).unwrap();
     assert_eq!(problem.reason, Reason::BlockedPolicy);
-    insta::assert_snapshot!(problem.message, @"the trust policy of role miq-instance in account 222222222222 cannot be written, because statement `OldDeployer`, which is not this operator's, names AROADEADDEADDEADDEAD1, a principal that was deleted: IAM refuses the whole document. Take that principal or that statement out, in IAM (IAM's words)");
+    insta::assert_snapshot!(problem.message, @"the trust policy of role miq-instance in account 222222222222 cannot be written, because statement `OldDeployer`, which is not this operator's, names AROADEADDEADDEADDEAD1, the unique ID of a deleted principal: IAM refuses the whole document. Remove that principal or that statement in IAM (IAM's words)");
     let healthy = Document::of([alive_statement()]);
     assert_eq!(
         refused_trust(&account, ROLE, &healthy, "", &installation()),

@@ -75,7 +75,7 @@ pub fn condition(status: &Status, kind: ConditionType) -> Option<&Condition> {
     conditions::find(&status.conditions, kind)
 }
 
-pub fn told(outcome: &Outcome) -> Status {
+pub fn reported(outcome: &Outcome) -> Status {
     outcome.status(None, Some(1), &at(0))
 }
 
@@ -92,7 +92,7 @@ fn lines(status: &Status) -> String {
 
 #[test]
 fn grant_in_place_has_every_condition_true() {
-    insta::assert_snapshot!(lines(&told(&outcome(|_| {}))), @r"
+    insta::assert_snapshot!(lines(&reported(&outcome(|_| {}))), @r"
     Ready=True Granted: account 222222222222 has Pull access
     AccountsReady=True CredentialsVerified: accounts in place
     RoleReady=True InPlace: role in place
@@ -103,7 +103,7 @@ fn grant_in_place_has_every_condition_true() {
 
 #[test]
 fn unmanaged_consumer_does_not_prevent_ready() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.consumer = StatusPart::NotManaged("there is no AWSAccount 222222222222".into());
     }));
     insta::assert_snapshot!(lines(&status), @r"
@@ -117,7 +117,7 @@ fn unmanaged_consumer_does_not_prevent_ready() {
 
 #[test]
 fn failure_of_one_account_does_not_hide_the_other() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.consumer = StatusPart::Failed(problem(Reason::AccessDenied));
         outcome.each_repository = repositories([("web", Err(problem(Reason::UnreadablePolicy)))]);
     }));
@@ -133,7 +133,7 @@ fn failure_of_one_account_does_not_hide_the_other() {
 
 #[test]
 fn blocked_part_names_the_part_that_blocks_it() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         let wrong = problem(Reason::WrongAccount);
         outcome.accounts = StatusPart::Failed(wrong.clone());
         outcome.role = StatusPart::Blocked(wrong.clone());
@@ -143,8 +143,8 @@ fn blocked_part_names_the_part_that_blocks_it() {
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False WrongAccount: WrongAccount happened
     AccountsReady=False WrongAccount: WrongAccount happened
-    RoleReady=Unknown WrongAccount: not tried, see AccountsReady
-    RepositoryPoliciesReady=Unknown WrongAccount: not tried, see AccountsReady
+    RoleReady=Unknown WrongAccount: not attempted, see condition AccountsReady
+    RepositoryPoliciesReady=Unknown WrongAccount: not attempted, see condition AccountsReady
     ConsumerReady=True InPlace: consumer in place
     Stalled=True WrongAccount: WrongAccount happened
     ");
@@ -153,26 +153,29 @@ fn blocked_part_names_the_part_that_blocks_it() {
 /// Leftovers in the consumer account used to be reported for the registry role.
 #[test]
 fn failed_revocation_is_reported_under_its_condition() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         let left = &mut [problem(Reason::BlockedPolicy)];
         outcome.consumer = StatusPart::NotRequested("no instance role".into()).with(left);
         outcome.repositories =
             StatusPart::InPlace("granted".into()).with(&mut [problem(Reason::AccessDenied)]);
         outcome.role = StatusPart::InPlace("role in place".into()).with(&mut []);
     }));
-    let told = |kind| {
+    let reported = |kind| {
         condition(&status, kind)
             .map(|condition| (condition.status.as_str(), condition.reason.as_str()))
     };
     assert_eq!(
-        told(ConditionType::ConsumerReady),
+        reported(ConditionType::ConsumerReady),
         Some(("False", "BlockedPolicy"))
     );
     assert_eq!(
-        told(ConditionType::RepositoryPoliciesReady),
+        reported(ConditionType::RepositoryPoliciesReady),
         Some(("False", "AccessDenied"))
     );
-    assert_eq!(told(ConditionType::RoleReady), Some(("True", "InPlace")));
+    assert_eq!(
+        reported(ConditionType::RoleReady),
+        Some(("True", "InPlace"))
+    );
 }
 
 #[test]
@@ -199,7 +202,7 @@ fn transient_problem_is_reconciling_and_lasting_one_stalled(
     #[case] reason: Reason,
     #[case] told_as: ConditionType,
 ) {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.role = StatusPart::Failed(problem(reason))
     }));
     assert_eq!(
@@ -212,12 +215,12 @@ fn transient_problem_is_reconciling_and_lasting_one_stalled(
 fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
     let passing =
         [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| condition(status, kind));
-    let [told] = passing.into_iter().flatten().collect::<Vec<_>>()[..] else {
+    let [reported] = passing.into_iter().flatten().collect::<Vec<_>>()[..] else {
         panic!("not one of both: {status:?}")
     };
-    assert_eq!(told.reason, reason.to_string());
+    assert_eq!(reported.reason, reason.to_string());
     (
-        &told.type_,
+        &reported.type_,
         &condition(status, ConditionType::Ready).unwrap().message,
     )
 }
@@ -227,7 +230,7 @@ fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
     Reason::Settling,
     "check that every account and role that the grant names exists"
 )]
-#[case(Reason::RoleNotFound, "check the role's name, path and account")]
+#[case(Reason::RoleNotFound, "check its name, path and account")]
 fn missing_change_is_stalled_after_five_minutes(#[case] reason: Reason, #[case] advice: &str) {
     let missing = outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
     let begun = progressing(None, Some(1), applied(), &at(0));
@@ -246,7 +249,7 @@ fn missing_change_is_stalled_after_five_minutes(#[case] reason: Reason, #[case] 
     );
     assert_eq!(
         lines(&outcome(|_| {}).status(Some(&stalled), Some(1), &at(90_001))),
-        lines(&told(&outcome(|_| {})))
+        lines(&reported(&outcome(|_| {})))
     );
 }
 
@@ -295,7 +298,7 @@ fn account_problem_is_reported_despite_a_missing_repository() {
 
 #[test]
 fn grant_is_not_ready_during_revocation() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.revoking = true;
         outcome.each_repository.clear();
     }));
@@ -311,7 +314,7 @@ fn grant_is_not_ready_during_revocation() {
 fn problem_for_a_person_precedes_a_missing_repository() {
     let missing = |name| (name, Err(problem(Reason::RepositoryNotFound)));
     let denied = ("z", Err(problem(Reason::AccessDenied)));
-    let status = told(&outcome(|o| {
+    let status = reported(&outcome(|o| {
         o.each_repository = repositories([missing("a"), missing("b"), missing("c"), denied])
     }));
     let ready = condition(&status, ConditionType::Ready).unwrap();
@@ -326,8 +329,8 @@ fn problem_for_a_person_precedes_a_missing_repository() {
 
 #[test]
 fn role_path_alone_reports_no_repositories() {
-    let status = told(&outcome(|outcome| {
-        outcome.repositories = StatusPart::NotRequested("path Direct was not asked for".into());
+    let status = reported(&outcome(|outcome| {
+        outcome.repositories = StatusPart::NotRequested("path Direct is not requested".into());
         outcome.each_repository.clear();
     }));
     assert_eq!(status.repositories, None);
@@ -369,8 +372,8 @@ fn transition_time_moves_with_the_status_only() {
 fn claims_are_recorded_before_the_first_write() {
     let status = progressing(None, Some(1), applied(), &at(0));
     insta::assert_snapshot!(lines(&status), @r"
-    Ready=Unknown Progressing: the operator is at work on this generation
-    Reconciling=True Progressing: the operator is at work on this generation
+    Ready=Unknown Progressing: reconciling this generation
+    Reconciling=True Progressing: reconciling this generation
     ");
     assert_eq!(
         (status.applied, status.observed_generation),
@@ -384,8 +387,8 @@ fn other_conditions_describe_the_old_generation_until_done() {
     let before = stalled.status(None, Some(1), &at(0));
     let status = progressing(Some(&before), Some(2), applied(), &at(60));
     insta::assert_snapshot!(lines(&status), @r"
-    Ready=Unknown Progressing: the operator is at work on this generation
-    Reconciling=True Progressing: the operator is at work on this generation
+    Ready=Unknown Progressing: reconciling this generation
+    Reconciling=True Progressing: reconciling this generation
     AccountsReady=True CredentialsVerified: accounts in place
     RoleReady=False Conflict: Conflict happened
     RepositoryPoliciesReady=True InPlace: repositories in place
@@ -408,13 +411,13 @@ fn other_conditions_describe_the_old_generation_until_done() {
 
 #[test]
 fn revoked_grant_claims_nothing() {
-    let status = told(&outcome(|outcome| outcome.applied = None));
+    let status = reported(&outcome(|outcome| outcome.applied = None));
     assert_eq!(status.applied, None);
 }
 
 #[test]
 fn refused_grant_reports_why_and_what_could_not_be_revoked() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.revoking = true;
         outcome.refusal = vec![problem(Reason::NotAdmitted)];
         outcome.accounts = StatusPart::Failed(problem(Reason::CredentialsUnavailable));
@@ -426,16 +429,16 @@ fn refused_grant_reports_why_and_what_could_not_be_revoked() {
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
     AccountsReady=False NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
-    RoleReady=Unknown NotAdmitted: not tried, see AccountsReady
-    RepositoryPoliciesReady=Unknown CredentialsUnavailable: not tried, see AccountsReady
-    ConsumerReady=Unknown NotAdmitted: not tried, see AccountsReady
+    RoleReady=Unknown NotAdmitted: not attempted, see condition AccountsReady
+    RepositoryPoliciesReady=Unknown CredentialsUnavailable: not attempted, see condition AccountsReady
+    ConsumerReady=Unknown NotAdmitted: not attempted, see condition AccountsReady
     Stalled=True NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
     ");
 }
 
 #[test]
 fn invalid_spec_is_reported_while_the_last_grant_is_kept() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.refusal = vec![problem(Reason::Invalid)]
     }));
     insta::assert_snapshot!(lines(&status), @r"

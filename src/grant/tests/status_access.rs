@@ -28,15 +28,15 @@ fn denied() -> Vec<AccessStatus> {
 #[test]
 fn denied_path_prevents_ready() {
     let status = outcome(|outcome| outcome.access = denied()).status(None, Some(1), &at(0));
-    let told = ready(&status);
+    let reported = ready(&status);
     assert_eq!(
-        (told.status.as_str(), told.reason.as_str()),
+        (reported.status.as_str(), reported.reason.as_str()),
         ("False", "PathDenied")
     );
     assert!(
-        told.message.contains("statement Stop denies it"),
+        reported.message.contains("statement Stop denies it"),
         "{}",
-        told.message
+        reported.message
     );
 }
 
@@ -63,9 +63,9 @@ fn observed_grant_lists_and_counts_pending_changes() {
         .status(None, Some(1), &at(0))
     };
     let status = observed(many);
-    let told = ready(&status);
+    let reported = ready(&status);
     assert_eq!(
-        (told.status.as_str(), told.reason.as_str()),
+        (reported.status.as_str(), reported.reason.as_str()),
         ("Unknown", "Observing")
     );
     let pending = status.pending.unwrap();
@@ -73,6 +73,6 @@ fn observed_grant_lists_and_counts_pending_changes() {
     assert!(
         ready(&observed(Vec::new()))
             .message
-            .contains("nothing would change")
+            .contains("no changes are pending")
     );
 }

@@ -136,11 +136,11 @@ proptest! {
 
     #[test]
     fn every_repository_is_counted_once(outcome in some_outcome()) {
-        if let Some(told) = outcome.status(None, Some(1), &at(0)).repositories {
+        if let Some(reported) = outcome.status(None, Some(1), &at(0)).repositories {
             let all = outcome.each_repository.len();
-            prop_assert_eq!(usize::try_from(told.granted + told.waiting + told.failed).unwrap(), all);
-            prop_assert_eq!(told.summary, format!("{}/{all}", told.granted));
-            prop_assert_eq!(told.items.len(), all.min(100));
+            prop_assert_eq!(usize::try_from(reported.granted + reported.waiting + reported.failed).unwrap(), all);
+            prop_assert_eq!(reported.summary, format!("{}/{all}", reported.granted));
+            prop_assert_eq!(reported.items.len(), all.min(100));
         }
     }
 

@@ -1,13 +1,13 @@
 //! The status of repositories, however many there are.
 
-use super::status::{at, condition, outcome, problem, repositories, told};
+use super::status::{at, condition, outcome, problem, reported, repositories};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{CrossAccountRegistryGrantStatus as Status, RepositoriesStatus};
 use crate::grant::status::{Outcome, StatusPart};
 
 #[test]
 fn missing_repositories_are_counted_and_listed_first() {
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.each_repository = repositories([
             ("a", Ok(())),
             ("b", Err(problem(Reason::RepositoryNotFound))),
@@ -52,16 +52,16 @@ fn status_of_5000_repositories_stays_small_and_counts_right() {
         };
         (format!("team-b/repository-{n:04}"), outcome)
     });
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.each_repository = repositories(each)
     }));
-    let told = status.repositories.as_ref().unwrap();
+    let reported = status.repositories.as_ref().unwrap();
     assert_eq!(
         (
-            told.summary.as_str(),
-            told.granted,
-            told.waiting,
-            told.failed
+            reported.summary.as_str(),
+            reported.granted,
+            reported.waiting,
+            reported.failed
         ),
         ("4500/5000", 4500, 500, 0)
     );
@@ -70,7 +70,7 @@ fn status_of_5000_repositories_stays_small_and_counts_right() {
         .take(100)
         .map(|n| format!("team-b/repository-{n:04}"))
         .collect();
-    assert!(told.items.iter().map(|item| &item.name).eq(&expected));
+    assert!(reported.items.iter().map(|item| &item.name).eq(&expected));
     let ready = condition(&status, ConditionType::Ready).unwrap();
     assert!(
         ready
@@ -85,15 +85,15 @@ fn status_of_5000_repositories_stays_small_and_counts_right() {
 #[test]
 fn status_lists_100_of_5000_granted_repositories() {
     let each = (0..5_000).map(|n| (format!("r{n:04}"), Ok(())));
-    let status = told(&outcome(|outcome| {
+    let status = reported(&outcome(|outcome| {
         outcome.each_repository = repositories(each)
     }));
-    let told = status.repositories.unwrap();
+    let reported = status.repositories.unwrap();
     assert_eq!(
-        (told.summary.as_str(), told.items.len()),
+        (reported.summary.as_str(), reported.items.len()),
         ("5000/5000", 100)
     );
-    assert_eq!(told.items[99].name, "r0099");
+    assert_eq!(reported.items[99].name, "r0099");
 }
 
 /// Returns the outcome for repository `web` of a grant that replaces `by hand` and `old`.
@@ -113,7 +113,12 @@ fn replacements(status: &Status) -> Vec<String> {
     status
         .replacements
         .iter()
-        .map(|told| format!("{} {:?} {:?}", told.sid, told.state, told.message))
+        .map(|reported| {
+            format!(
+                "{} {:?} {:?}",
+                reported.sid, reported.state, reported.message
+            )
+        })
         .collect()
 }
 

@@ -480,7 +480,7 @@ fn status_lists_the_first_fifty_findings_with_a_remedy() {
         })
         .collect();
     let verdict = judged(&many, &free());
-    let told = status(
+    let reported = status(
         &REGISTRY.parse().unwrap(),
         SweepMode::Remove,
         &many,
@@ -488,20 +488,25 @@ fn status_lists_the_first_fifty_findings_with_a_remedy() {
         &["failed".into()],
     );
     assert_eq!(
-        (told.found, told.kept, told.items.len(), told.problems.len()),
+        (
+            reported.found,
+            reported.kept,
+            reported.items.len(),
+            reported.problems.len()
+        ),
         (60, 1, 50, 10)
     );
-    let confirm = told.confirm.clone().unwrap();
+    let confirm = reported.confirm.clone().unwrap();
     let command = format!(
         "kubectl annotate --overwrite awsaccount {REGISTRY} registrygrants.dev/confirm-sweep={confirm}"
     );
     assert!(
-        confirm.starts_with("59-") && told.message.ends_with(&command),
+        confirm.starts_with("59-") && reported.message.ends_with(&command),
         "{}",
-        told.message
+        reported.message
     );
     assert_eq!(
-        told,
+        reported,
         status(
             &REGISTRY.parse().unwrap(),
             SweepMode::Remove,

@@ -72,9 +72,7 @@ fn holds(
         if_exists,
     }) = Operator::read(operator)
     else {
-        return Err(format!(
-            "{operator:?} is no condition operator that is known here"
-        ));
+        return Err(format!("{operator:?} is not a known condition operator"));
     };
     let context = variables.then_some(facts);
     let expected: Vec<ConditionValue> = wanted
@@ -110,7 +108,7 @@ fn holds(
             let all = Ternary::all(fits.clone());
             if all != Ternary::any(fits) {
                 return Err(format!(
-                    "{key} has several values, and {operator} does not say which of them it means"
+                    "{key} has several values, and {operator} has neither ForAllValues nor ForAnyValue"
                 ));
             }
             all

@@ -144,7 +144,7 @@ struct Sides {
 
 /// Relation of the principal to the resource, which determines whose allow is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Relation {
     /// A service: it has no identity policy.
     Service,
     /// In another account: identity and resource must both allow.
@@ -155,7 +155,7 @@ enum Standing {
     OwnTrust,
 }
 
-impl Standing {
+impl Relation {
     fn of(request: &Request) -> Self {
         let role = Arn::parse_leniently(&request.resource)
             .is_some_and(|arn| arn.resource.starts_with("role/"));
@@ -203,11 +203,11 @@ fn granted(question: &Question, sides: &Sides) -> Ternary {
         resource.session.clone(),
         resource.everybody.clone(),
     ]);
-    match Standing::of(question.request) {
-        Standing::Service => resource.any(),
-        Standing::Foreign => resource.any().and(by_identity),
-        Standing::Own => directly.or(by_identity),
-        Standing::OwnTrust => directly.or(resource.account.clone().and(by_identity)),
+    match Relation::of(question.request) {
+        Relation::Service => resource.any(),
+        Relation::Foreign => resource.any().and(by_identity),
+        Relation::Own => directly.or(by_identity),
+        Relation::OwnTrust => directly.or(resource.account.clone().and(by_identity)),
     }
 }
 
@@ -269,9 +269,9 @@ fn missing_allows(question: &Question, sides: &Sides, policies: &Policies) -> Ve
     let lacks_boundary = !root && sides.boundary.is_no();
     let lacks_resource = sides.resource.any().is_no();
     let mut links = Vec::new();
-    match Standing::of(question.request) {
-        Standing::Service => links.push(policies.no_resource_allow(question)),
-        Standing::Foreign => {
+    match Relation::of(question.request) {
+        Relation::Service => links.push(policies.no_resource_allow(question)),
+        Relation::Foreign => {
             if lacks_identity {
                 links.push(policies.no_identity_allow(question));
             }
@@ -282,11 +282,11 @@ fn missing_allows(question: &Question, sides: &Sides, policies: &Policies) -> Ve
                 links.push(policies.no_resource_allow(question));
             }
         }
-        Standing::Own | Standing::OwnTrust if !sides.resource.itself.is_no() => {
+        Relation::Own | Relation::OwnTrust if !sides.resource.itself.is_no() => {
             links.push(policies.no_boundary_allow(question));
         }
-        Standing::OwnTrust if lacks_resource => links.push(policies.no_resource_allow(question)),
-        standing @ (Standing::Own | Standing::OwnTrust) => {
+        Relation::OwnTrust if lacks_resource => links.push(policies.no_resource_allow(question)),
+        relation @ (Relation::Own | Relation::OwnTrust) => {
             if lacks_identity {
                 links.push(policies.no_identity_allow(question));
             }
@@ -294,7 +294,7 @@ fn missing_allows(question: &Question, sides: &Sides, policies: &Policies) -> Ve
                 links.push(policies.no_boundary_allow(question));
             }
             // One allow is sufficient here, so this one is reported only if it nearly exists.
-            if standing == Standing::Own {
+            if relation == Relation::Own {
                 let near = near_misses(all_rules(&policies.resource, Side::Resource), question);
                 if !near.is_empty() {
                     links.push(Link::NoResourceAllow { near });

@@ -1,4 +1,4 @@
-//! Allows that would apply but for one thing, the first thing to check when access is denied.
+//! Allows that would apply except for one thing, the first thing to check when access is denied.
 
 use super::principal::{Alike, Names};
 use super::request::ContextValue;

@@ -149,7 +149,7 @@ impl ConditionValue {
         variables: Option<&RequestContext>,
     ) -> Result<Self, String> {
         Self::parse(compares, text, variables)
-            .ok_or_else(|| format!("{text:?} is no {}", compares.kind()))
+            .ok_or_else(|| format!("{text:?} is not a valid {}", compares.kind()))
     }
 
     fn parse(compares: Compares, text: &str, variables: Option<&RequestContext>) -> Option<Self> {
@@ -189,7 +189,7 @@ impl ConditionValue {
             Self::Address(network) => Ternary::of(network.contains(actual)),
             // The meaning of a shortened ARN is documented only for resources.
             Self::Arn(pattern) => pattern.matches_arn(actual).unwrap_or_else(|| {
-                let shortened = Ternary::unread("a condition compares with what is no full ARN");
+                let shortened = Ternary::unread("a condition compares with an incomplete ARN");
                 pattern.matches(actual, Reach::Text).and(shortened)
             }),
             Self::Presence(absent) => Ternary::of(!absent),

@@ -113,9 +113,7 @@ pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, Str
                 }
                 ("Service" | "Federated" | "CanonicalUser", _) => Names::NOBODY,
                 (other, _) => {
-                    return Err(format!(
-                        "{other:?} is no kind of principal that is known here"
-                    ));
+                    return Err(format!("{other:?} is not a known kind of principal"));
                 }
             });
         }

@@ -68,9 +68,9 @@ pub(super) fn rules<'a>(
                 .fields
                 .keys()
                 .any(|key| !matches!(key.as_str(), "Version" | "Id"));
-            other.then_some("the document has an element that is not known here")
+            other.then_some("the document has an unknown element")
         }
-        _ => Some("the document's Version is not known here"),
+        _ => Some("the document has an unknown Version"),
     };
     document
         .statements
@@ -169,7 +169,7 @@ impl<'a> Rule<'a> {
             return Ternary::unread(why);
         }
         match self.statement.0.keys().find(|key| !self.knows(key)) {
-            Some(key) => Ternary::unread(format!("the element {key:?} is not known here")),
+            Some(key) => Ternary::unread(format!("the element {key:?} is unknown")),
             None => Ternary::Yes,
         }
     }
@@ -235,7 +235,7 @@ impl<'a> Rule<'a> {
         let early =
             text.starts_with("arn:") && pattern.variable_after().is_some_and(|colons| colons < 5);
         let sure = if early {
-            Ternary::unread("a variable stands before an ARN's fifth colon")
+            Ternary::unread("a variable occurs before an ARN's fifth colon")
         } else {
             Ternary::Yes
         };
@@ -243,7 +243,7 @@ impl<'a> Rule<'a> {
         if whole.is_no() && text.starts_with("arn:") && text.matches(':').count() < 5 {
             return Pattern::read(&format!("{text}:*"), true, variables)
                 .matches(asked, Reach::Segments)
-                .and(Ternary::unread("Resource is no full ARN"));
+                .and(Ternary::unread("Resource is not a complete ARN"));
         }
         whole
     }

@@ -48,7 +48,7 @@ pub enum Link {
     },
 }
 
-/// An allow that would apply but for one thing.
+/// An allow that would apply except for one thing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NearMiss {
     /// The policy's name.
@@ -147,11 +147,11 @@ impl fmt::Display for ButFor {
             } => {
                 write!(
                     f,
-                    "would, but for {operator} {key}: it wants {}, ",
+                    "would allow it except for {operator} {key}: it requires {}, ",
                     list(wanted)
                 )?;
                 match actual {
-                    Some(actual) => write!(f, "and is given {}", list(actual)),
+                    Some(actual) => write!(f, "and the request has {}", list(actual)),
                     None => f.write_str("and the request has none"),
                 }
             }
@@ -160,7 +160,7 @@ impl fmt::Display for ButFor {
                 "names {unique_id}, another or a deleted principal's unique ID"
             ),
             Self::OtherPath { named } => write!(f, "names {named}, which has another path"),
-            Self::Resource { wanted } => write!(f, "is about other resources: {}", list(wanted)),
+            Self::Resource { wanted } => write!(f, "applies to other resources: {}", list(wanted)),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::policy::installation::Installation;
 
 /// Returns the access that our statements in a document allow already. A statement whose actions or
 /// condition were changed by hand is omitted: in that form it is not ours.
-pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {
+pub fn own_contributions(document: &Document, installation: &Installation) -> Vec<Contribution> {
     document
         .ours(installation)
         .filter_map(|statement| as_packed(statement, installation))
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn carried_returns_what_was_asked_unless_changed() {
+    fn own_contributions_of_unchanged_statements_are_returned() {
         let narrowed =
             PrincipalSet::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
         let units = PrincipalSet::in_units(["o-1/r-1/ou-1/*".to_owned()], "100000000009");
@@ -140,7 +140,7 @@ mod tests {
             PolicyUpdate::Set(document) => document,
             other => panic!("{other:?}"),
         };
-        let mut found: Vec<PrincipalSet> = carried(&document, &installation())
+        let mut found: Vec<PrincipalSet> = own_contributions(&document, &installation())
             .into_iter()
             .map(|held| held.callers)
             .collect();
@@ -152,7 +152,7 @@ mod tests {
                 .replace("ecr:PutImage", "ecr:DeleteRepository"),
         )
         .unwrap();
-        assert!(carried(&changed, &installation()).is_empty());
+        assert!(own_contributions(&changed, &installation()).is_empty());
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
                 .all(|left| left.contains("100000000002") && !left.contains("100000000001")),
             "{left:?}"
         );
-        // One action fewer is asked for.
+        // The contributions have one action fewer.
         let pull = Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers: two,

@@ -2,7 +2,7 @@
 
 use super::allowed::Allowed;
 use super::contribution::Contribution;
-use super::current::carried;
+use super::current::own_contributions;
 use crate::policy::document::Document;
 use crate::policy::installation::Installation;
 use crate::policy::principals::PrincipalSet;
@@ -35,7 +35,7 @@ impl Held {
         };
         Self {
             allowed: Allowed::by(document.ours(installation)),
-            as_packed: carried(document, installation),
+            as_packed: own_contributions(document, installation),
         }
     }
 

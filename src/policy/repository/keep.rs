@@ -41,10 +41,10 @@ pub struct Losing<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// The write would remove access that grants ask for.
-    #[error("it would take away access that grants ask for: {}", .0.join("; "))]
+    #[error("it would remove access that grants ask for: {}", .0.join("; "))]
     TakesAway(Vec<String>),
     /// The document is longer than AWS allows, and longer than the current one.
-    #[error("it would have {0} characters, and ECR takes 10,240")]
+    #[error("it would have {0} characters, and ECR's limit is 10,240")]
     TooLong(usize),
 }
 

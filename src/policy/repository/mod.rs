@@ -120,7 +120,7 @@ impl Ours {
 /// all grants on it, oldest first.
 ///
 /// # Errors
-/// When the text read is not a policy document: it is then left alone.
+/// When the text read is not a policy document. It is then not changed.
 pub fn plan<Id: Ord + Clone>(
     current: Option<&str>,
     grants: &[GrantContribution<Id>],

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Maximum number of actions per principal, and of principals, that a reason lists.
-const TOLD: usize = 3;
+const LISTED: usize = 3;
 /// Maximum length of a reason, in characters: foreign statements can be long.
 const LONGEST: usize = 300;
 
@@ -52,7 +52,7 @@ impl<'a> Understood<'a> {
         }
         let known = ["Sid", "Effect", "Principal", "Action", "Condition"];
         if let Some(key) = keys.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(format!("it has {key}, whose reach cannot be told"));
+            return Err(format!("it has {key}, whose effect is unknown"));
         }
         let actions = keys
             .get("Action")
@@ -89,8 +89,8 @@ impl<'a> Understood<'a> {
         if missing.is_empty() {
             return None;
         }
-        let listed = list_some(missing, TOLD, "; ", |more| {
-            format!("; and so for {more} more")
+        let listed = list_some(missing, LISTED, "; ", |more| {
+            format!("; and the same for {more} more")
         });
         let under = if self.condition.is_empty() {
             ""
@@ -114,7 +114,7 @@ impl<'a> Understood<'a> {
         if actions.is_empty() {
             return None;
         }
-        let listed = list_some(actions, TOLD, ", ", |more| format!(" and {more} more"));
+        let listed = list_some(actions, LISTED, ", ", |more| format!(" and {more} more"));
         Some(format!("it allows {listed} to {}", principal.name()))
     }
 
@@ -136,7 +136,7 @@ fn principals(value: Option<&Value>) -> Result<Vec<Principal<'_>>, String> {
                 match kind.as_str() {
                     "AWS" => principals.extend(names.into_iter().map(Principal::Aws)),
                     "Service" => principals.extend(names.into_iter().map(Principal::Service)),
-                    other => return Err(format!("it lets in a principal of kind {other}")),
+                    other => return Err(format!("it names a principal of kind {other}")),
                 }
             }
             Ok(principals)
@@ -433,9 +433,9 @@ mod tests {
         r#""Principal":{"AWS":"arn:aws-cn:iam::222222222222:root"}"#,
         "aws-cn"
     )]
-    fn statement_beyond_ours_is_needed_with_a_reason(#[case] keys: &str, #[case] told: &str) {
+    fn statement_beyond_ours_is_needed_with_a_reason(#[case] keys: &str, #[case] reason: &str) {
         let why = needed(keys).expect("it is needed");
-        assert!(why.contains(told), "{why}");
+        assert!(why.contains(reason), "{why}");
     }
 
     #[test]
@@ -446,6 +446,9 @@ mod tests {
             accounts.join(",")
         ))
         .unwrap();
-        assert!(why.contains("so for 47 more") && why.len() < 400, "{why}");
+        assert!(
+            why.contains("the same for 47 more") && why.len() < 400,
+            "{why}"
+        );
     }
 }

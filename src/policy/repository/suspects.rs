@@ -30,9 +30,12 @@ pub enum Why {
 impl fmt::Display for Suspect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { statement, why } = self;
-        let not_taken = "which ECR does not take in a repository's policy";
+        let not_taken = "which ECR does not accept in a repository policy";
         match why {
-            Why::Gone(id) => write!(f, "{statement} names {id}, a principal that was deleted"),
+            Why::Gone(id) => write!(
+                f,
+                "{statement} names {id}, the unique ID of a deleted principal"
+            ),
             Why::Action(action) => write!(f, "{statement} has {action}, {not_taken}"),
             Why::Element(element) => write!(f, "{statement} has a {element}, {not_taken}"),
         }

@@ -89,7 +89,7 @@ fn unreadable_document_gives_position_and_reason(#[case] text: &str, #[case] exp
 fn duplicate_key_is_an_error(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(
         error(text),
-        format!("{expected} stands twice in one object")
+        format!("{expected} occurs twice in one object")
     );
 }
 
@@ -119,7 +119,7 @@ fn number_that_would_change_is_an_error(#[case] number: &str) {
     let text = format!("{{\"Statement\":[],\n\"Odd\":[{number}]}}");
     assert_eq!(
         error(&text),
-        format!("line 2, column 8: the number \"{number}\" could not be written again exactly")
+        format!("line 2, column 8: the number \"{number}\" cannot be written back exactly")
     );
 }
 
@@ -196,7 +196,7 @@ fn text_of_megabytes_is_rejected_unread() {
     let text = " ".repeat(MAX_BYTES + 1);
     assert_eq!(
         error(&text),
-        "1048577 bytes are no policy document: more than 1048576 are not read"
+        "the document has 1048577 bytes, more than the limit of 1048576"
     );
     assert!(error(&text[1..]).contains("EOF"));
 }
@@ -227,9 +227,9 @@ fn percent_sign_in_a_plain_document_is_literal() {
 }
 
 #[rstest]
-#[case::no_digits("%7B%zz", "line 1, column 4: \"%zz\" is no percent-encoded byte")]
-#[case::truncated("%7B\n%2", "line 2, column 1: \"%2\" is no percent-encoded byte")]
-#[case::not_hexadecimal("%7B%é2", "line 1, column 4: \"%é2\" is no percent-encoded byte")]
+#[case::no_digits("%7B%zz", "line 1, column 4: \"%zz\" is not a percent-encoded byte")]
+#[case::truncated("%7B\n%2", "line 2, column 1: \"%2\" is not a percent-encoded byte")]
+#[case::not_hexadecimal("%7B%é2", "line 1, column 4: \"%é2\" is not a percent-encoded byte")]
 #[case::not_utf8(
     "%7B%22é%22%C3%28",
     "line 1, column 11: the percent-encoded bytes here are not UTF-8"

@@ -237,11 +237,13 @@ fn verdict_lists_missing_allows_and_denying_statements() {
 #[rstest]
 #[case::one_condition(
     r#""Principal":{"AWS":"222222222222"},"Condition":{"StringEquals":{"aws:PrincipalOrgID":["o-1","o-2"]},"Bool":{"aws:SecureTransport":"true"}}"#,
-    Some("would, but for StringEquals aws:PrincipalOrgID: it wants o-1, o-2, and is given o-9")
+    Some("would allow it except for StringEquals aws:PrincipalOrgID: it requires o-1, o-2, and the request has o-9")
 )]
 #[case::a_key_that_is_not_there(
     r#""Principal":{"AWS":"222222222222"},"Condition":{"StringEquals":{"sts:ExternalId":"x"}}"#,
-    Some("would, but for StringEquals sts:ExternalId: it wants x, and the request has none")
+    Some(
+        "would allow it except for StringEquals sts:ExternalId: it requires x, and the request has none"
+    )
 )]
 #[case::two_conditions(
     r#""Principal":{"AWS":"222222222222"},"Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1","sts:ExternalId":"x"}}"#,
@@ -257,7 +259,7 @@ fn verdict_lists_missing_allows_and_denying_statements() {
 )]
 #[case::another_repository(
     r#""Principal":{"AWS":"222222222222"},"Resource":"arn:aws:ecr:eu-west-1:111111111111:repository/api""#,
-    Some("is about other resources: arn:aws:ecr:eu-west-1:111111111111:repository/api")
+    Some("applies to other resources: arn:aws:ecr:eu-west-1:111111111111:repository/api")
 )]
 #[case::somebody_else(r#""Principal":{"AWS":"333333333333"}"#, None)]
 fn near_miss_is_reported(#[case] statement: &str, #[case] expected: Option<&str>) {

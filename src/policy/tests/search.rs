@@ -146,7 +146,7 @@ fn no_member_is_set_aside_without_a_revocation() {
     ));
     ecr.writes.clear();
     ecr.look(&mut search, &grants(1..=21), NOW).unwrap();
-    assert!(ecr.writes.is_empty(), "it is not tried again at once");
+    assert!(ecr.writes.is_empty(), "it is not retried at once");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Grants, and rules that admit them or do not.
+//! Grants with rules that admit them or not.
 
 use crate::support::case::merged;
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A grant, the rules that it is held against, and what is to be said of it: nothing where it is
+/// A grant, the rules that it is checked against, and the expected message; empty if it is
 /// admitted.
 pub struct Row {
     pub registry_rules: Value,
@@ -29,7 +29,7 @@ fn labels() -> BTreeMap<String, String> {
         .into()
 }
 
-/// Two accounts that only this row has.
+/// Returns two accounts that no other row has.
 pub fn accounts(row: usize) -> (String, String) {
     (format!("7100000{row:05}"), format!("7200000{row:05}"))
 }
@@ -66,7 +66,7 @@ pub fn resource(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
-/// What is merged into the rule, what is merged into the grant, and what is said of it.
+/// Changes of the rule, changes of the grant, and the expected message.
 fn table() -> Vec<(Value, Value, &'static [&'static str])> {
     let asks = |repositories: Value| json!({"registry": {"repositories": repositories}});
     let in_organization = |paths: Value| json!({"consumer": {"accountID": null, "wholeAccount": null, "organization": {"id": ORGANIZATION, "paths": paths}}});
@@ -113,7 +113,7 @@ fn table() -> Vec<(Value, Value, &'static [&'static str])> {
             &["no rule admits access PullPush."],
         ),
         (json!({"maxAccess": "Pull"}), json!({"access": "Pull"}), &[]),
-        // Whom.
+        // Consumers.
         (
             json!({"consumers": []}),
             json!({}),
@@ -165,7 +165,7 @@ fn table() -> Vec<(Value, Value, &'static [&'static str])> {
             in_organization(json!(["o-a1b2c3d4e5/r-ab12/*"])),
             &["organization o-a1b2c3d4e5/r-ab12/*."],
         ),
-        // What else a grant may ask.
+        // Other requests of a grant.
         (
             json!({}),
             json!({"registry": {"replaceSids": ["theirs"]}}),
@@ -260,8 +260,8 @@ fn table() -> Vec<(Value, Value, &'static [&'static str])> {
             json!({}),
             elsewhere,
         ),
-        // What is said is what is not admitted by the rule that comes closest: never what else the
-        // rules hold.
+        // The message names what the closest rule does not admit, and never the content of other
+        // rules.
         (
             json!({"maxAccess": "Pull"}),
             asks(json!(["other"])),
@@ -270,7 +270,7 @@ fn table() -> Vec<(Value, Value, &'static [&'static str])> {
     ]
 }
 
-/// The same for roles that others made, in the consumer's rule.
+/// The same for roles that others created, in the consumer's rule.
 fn roles_of_others() -> Vec<(Value, Value, &'static [&'static str])> {
     let retain = || json!({"deletionPolicy": "Retain"});
     let role = |changes: Value| json!({"consumer": {"instanceRole": changes}});
@@ -400,7 +400,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// As one writes it: what is null is left out.
+/// As in a manifest: null fields are omitted.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => fields
@@ -434,7 +434,7 @@ impl Row {
         ]
     }
 
-    /// What the operator says of the grant.
+    /// Returns the operator's message about the grant.
     pub fn judged_by_the_operator(&self, row: usize) -> Result<Vec<Problem>> {
         let mut known = Known(BTreeMap::new());
         for account in self.accounts(row) {

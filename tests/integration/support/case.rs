@@ -1,4 +1,4 @@
-//! What a test begins with: two accounts with their management roles, a namespace, and resources to
+//! The setup of a test: two accounts with their management roles, a namespace, and resources to
 //! vary.
 
 use crate::support::flags::{FAST_RESYNC, NO_RESYNC};
@@ -41,7 +41,7 @@ impl FastResync {
         })
     }
 
-    /// A case with both accounts opened and repository `app`.
+    /// Creates a case with both AWSAccounts and repository `app`.
     pub async fn with_accounts(&self) -> Result<Case<'_>> {
         let case = Case::on(&self.installation).await?;
         case.apply_accounts().await?;
@@ -50,13 +50,13 @@ impl FastResync {
 }
 
 impl Case<'static> {
-    /// On the stack and with the operator that all tests share.
+    /// Creates a case on the stack and with the operator that all tests share.
     pub async fn new() -> Result<Self> {
         Self::on(Installation::shared(OPERATOR, &NO_RESYNC).await?).await
     }
 }
 
-/// What one needs to know where the test fails; nobody sees it where it does not.
+/// Printed for diagnosis: the test runner shows it only if the test fails.
 impl Drop for Case<'_> {
     fn drop(&mut self) {
         let names = [
@@ -75,7 +75,7 @@ impl Drop for Case<'_> {
 }
 
 impl<'a> Case<'a> {
-    /// On a stack of the test's own.
+    /// Creates a case on the test's own stack.
     pub async fn on(installation: &'a Installation) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let namespace = format!("team-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -94,14 +94,14 @@ impl<'a> Case<'a> {
         Ok(case)
     }
 
-    /// Opens both accounts and makes repository `app`.
+    /// Applies both AWSAccounts and creates repository `app`.
     pub async fn apply_accounts(&self) -> Result<()> {
         self.repository("app").create(self.stack()).await?;
         self.apply(&self.registry_account(json!({}))).await?;
         self.apply(&self.consumer_account(json!({}))).await
     }
 
-    /// The same accounts and namespace in another cluster.
+    /// Returns a case with the same accounts and namespace in another cluster.
     pub async fn in_cluster_of<'b>(&self, installation: &'b Installation) -> Result<Case<'b>> {
         installation
             .cluster
@@ -122,7 +122,7 @@ impl<'a> Case<'a> {
         &self.installation.cluster
     }
 
-    /// The replica that holds the Lease, by its identity; empty where none does.
+    /// Returns the identity of the replica that holds the Lease; empty if there is none.
     pub async fn lease_holder(&self) -> Result<String> {
         let lease = self
             .cluster()
@@ -134,8 +134,7 @@ impl<'a> Case<'a> {
             .to_owned())
     }
 
-    /// The replica that leads, by its identity, once one does. An operator is ready before it has
-    /// the Lease.
+    /// Waits for a leader and returns its identity. An operator is ready before it has the Lease.
     pub async fn leader(&self) -> Result<String> {
         eventually("a replica holds the Lease", async || {
             let holder = self.lease_holder().await?;
@@ -145,7 +144,7 @@ impl<'a> Case<'a> {
         .await
     }
 
-    /// Has the grant stored in a form that the operator cannot read, as a newer version's may be.
+    /// Stores the grant in a form that the operator cannot read, as a newer version's may be.
     pub async fn make_unreadable(&self) -> Result<()> {
         self.without_schema("it is stored", async || {
             let unreadable = json!({"spec": {"access": 7}});
@@ -157,7 +156,7 @@ impl<'a> Case<'a> {
         .await
     }
 
-    /// Stores what the grants' schema would refuse: takes the schema off until `store` succeeds.
+    /// Stores what the grants' schema would refuse: removes the schema until `store` succeeds.
     pub async fn without_schema(
         &self,
         what: &str,
@@ -182,12 +181,12 @@ impl<'a> Case<'a> {
         self.cluster().label("", &namespace, labels).await
     }
 
-    /// A repository of the registry account.
+    /// Returns a repository of the registry account.
     pub fn repository(&self, name: &str) -> Repository {
         Repository::new(&self.pair.registry, name)
     }
 
-    /// The registry's `AWSAccount`, with `changes` merged into its spec.
+    /// Returns the registry's `AWSAccount`, with `changes` merged into its spec.
     pub fn registry_account(&self, changes: Value) -> Value {
         let registry = &self.pair.registry;
         let spec = json!({
@@ -202,7 +201,7 @@ impl<'a> Case<'a> {
         )
     }
 
-    /// The registry's rule for this case, with `changes` merged into it.
+    /// Returns the registry's rule for this case, with `changes` merged into it.
     pub fn rule(&self, changes: Value) -> Value {
         let rule = json!({
             "namespaces": {"names": [self.namespace]},
@@ -213,7 +212,7 @@ impl<'a> Case<'a> {
         merged(rule, changes)
     }
 
-    /// The consumer's `AWSAccount`, with `changes` merged into its spec.
+    /// Returns the consumer's `AWSAccount`, with `changes` merged into its spec.
     pub fn consumer_account(&self, changes: Value) -> Value {
         let consumer = &self.pair.consumer;
         let spec = json!({
@@ -228,13 +227,13 @@ impl<'a> Case<'a> {
         )
     }
 
-    /// A grant on repository `app` by both paths, with an instance role `node`; `changes` are
-    /// merged into its spec.
+    /// Returns a grant on repository `app` by both paths, with an instance role `node`, and with
+    /// `changes` merged into its spec.
     pub fn grant(&self, changes: Value) -> Value {
         self.grant_named("grant", changes)
     }
 
-    /// The same under another name.
+    /// Returns the same grant under another name.
     pub fn grant_named(&self, name: &str, changes: Value) -> Value {
         let spec = json!({
             "access": "PullPush",
@@ -266,7 +265,7 @@ impl<'a> Case<'a> {
             .await
     }
 
-    /// Waits until the grant is not Ready for this reason; gives back the message.
+    /// Waits until the grant is not Ready for this reason. Returns the message.
     pub async fn not_ready(&self, reason: &str) -> Result<String> {
         self.not_ready_named(GRANT, reason).await
     }
@@ -290,7 +289,7 @@ impl<'a> Case<'a> {
             .to_owned())
     }
 
-    /// Has the grant reconciled once more, and waits until that is done; gives the grant back.
+    /// Requests a reconcile of the grant, waits until it is done, and returns the grant.
     pub async fn reconcile(&self) -> Result<Value> {
         self.reconcile_named(GRANT).await
     }
@@ -312,7 +311,7 @@ impl<'a> Case<'a> {
             .await
     }
 
-    /// Sets an annotation of ours on a grant.
+    /// Sets one of our annotations on a grant.
     pub async fn annotate(&self, grant: &str, name: &str, value: &str) -> Result<()> {
         let annotations = json!({format!("registrygrants.dev/{name}"): value});
         let patch = json!({"metadata": {"annotations": annotations}});
@@ -358,7 +357,7 @@ impl<'a> Case<'a> {
         self.cluster().delete(&self.namespace, grant).await
     }
 
-    /// Asks for the grant's deletion.
+    /// Requests the grant's deletion.
     pub async fn begin_to_delete(&self) -> Result<()> {
         self.cluster().begin_to_delete(&self.namespace, GRANT).await
     }
@@ -368,17 +367,17 @@ impl<'a> Case<'a> {
         self.cluster().delete_all(&self.namespace, "carg").await
     }
 
-    /// Everything in both accounts.
+    /// Returns the state of both accounts.
     pub async fn accounts(&self) -> Result<(AccountState, AccountState)> {
         Ok((self.registry().await?, self.consumer().await?))
     }
 
-    /// What is in the registry account.
+    /// Returns the state of the registry account.
     pub async fn registry(&self) -> Result<AccountState> {
         self.account(&self.pair.registry).await
     }
 
-    /// What is in the consumer account.
+    /// Returns the state of the consumer account.
     pub async fn consumer(&self) -> Result<AccountState> {
         self.account(&self.pair.consumer).await
     }
@@ -387,7 +386,7 @@ impl<'a> Case<'a> {
         AccountState::read(&self.stack().aws(account), &[REGION, "eu-west-1"]).await
     }
 
-    /// An EC2 instance with the instance role that the operator made.
+    /// Returns a session of an EC2 instance with the instance role that the operator created.
     pub async fn instance(&self) -> Result<Session<'a>> {
         let role = format!(
             "arn:aws:iam::{}:role/registry-grants/node",
@@ -396,7 +395,8 @@ impl<'a> Case<'a> {
         Session::of_instance(self.stack(), &role).await?.allowed()
     }
 
-    /// An EC2 instance whose role may do everything that the consumer's own account can allow.
+    /// Returns a session of an EC2 instance whose role is allowed everything in the consumer's own
+    /// account.
     pub async fn admin_session(&self, name: &str) -> Result<Session<'a>> {
         let statement =
             json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
@@ -407,12 +407,12 @@ impl<'a> Case<'a> {
     }
 }
 
-/// A policy document of one statement, as text.
+/// Returns a policy document with one statement, as text.
 pub fn document(statement: Value) -> String {
     json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
 }
 
-/// A condition of an object.
+/// Returns a condition of an object.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"]
         .as_array()?
@@ -420,7 +420,7 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
         .find(|condition| condition["type"] == kind)
 }
 
-/// The verdicts on the instance role, by path and action, each with its message.
+/// Returns the verdicts on the instance role by path and action, each with its message.
 pub fn verdicts(grant: &Value, node: &str) -> BTreeMap<(String, String), (String, String)> {
     let told = grant["status"]["access"]
         .as_array()
@@ -437,19 +437,19 @@ pub fn verdicts(grant: &Value, node: &str) -> BTreeMap<(String, String), (String
     .collect()
 }
 
-/// A trust policy that lets everything in an account assume the role.
+/// Returns a trust policy that lets all identities of an account assume the role.
 pub fn trusts(account: &str) -> String {
     document(
         json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
     )
 }
 
-/// A policy that allows an action on everything.
+/// Returns a policy that allows an action on everything.
 pub fn allows(action: &str) -> String {
     document(json!({"Effect": "Allow", "Action": action, "Resource": "*"}))
 }
 
-/// That two states of the accounts are equal; else what differs.
+/// Checks that two states of the accounts are equal. The error has the differences.
 pub fn assert_unchanged(
     before: &(AccountState, AccountState),
     after: &(AccountState, AccountState),
@@ -475,13 +475,13 @@ pub fn resource(kind: &str, metadata: Value, spec: Value) -> Value {
     json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
-/// Several objects as one manifest.
+/// Returns several objects as one manifest.
 pub fn list(items: impl IntoIterator<Item = Value>) -> Value {
     let items: Vec<Value> = items.into_iter().collect();
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 
-/// JSON merge patch: objects are merged, null removes, everything else replaces.
+/// Applies a JSON merge patch: objects are merged, null removes, everything else replaces.
 pub fn merged(mut base: Value, changes: Value) -> Value {
     match (&mut base, changes) {
         (Value::Object(base), Value::Object(changes)) => {
@@ -499,8 +499,7 @@ pub fn merged(mut base: Value, changes: Value) -> Value {
     base
 }
 
-/// Changes to a grant by which it gives access only by the repository's policy, with `changes`
-/// merged into them.
+/// Returns the changes for a grant with path Direct alone, with `changes` merged into them.
 pub fn direct(changes: Value) -> Value {
     let direct = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
     merged(direct, changes)

@@ -1,4 +1,4 @@
-//! The program's own commands, with the operator's credentials.
+//! Runs the program's subcommands with the operator's credentials.
 
 use crate::support::case::{Case, OPERATOR, list};
 use anyhow::{Context, Result, ensure};
@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// What a command said, and its exit status.
+/// Output of a command, and its exit status.
 #[derive(Debug)]
 pub struct Said {
     pub status: i32,
@@ -17,7 +17,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Standard output as JSON.
+    /// Returns standard output as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.stdout)
             .with_context(|| format!("no JSON: {} {}", self.stdout, self.stderr))
@@ -64,7 +64,7 @@ pub async fn run(case: &Case<'_>, arguments: &[&str], manifests: &Value) -> Resu
     })
 }
 
-/// What the cluster has of a case, as `kubectl get` prints it.
+/// Returns a case's objects in the cluster, as `kubectl get` prints them.
 pub async fn in_cluster(case: &Case<'_>) -> Result<Value> {
     let grants = case.cluster().list(&case.namespace, "carg").await?;
     let accounts = case.cluster().list("default", "awsaccounts").await?;

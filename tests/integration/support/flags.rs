@@ -1,28 +1,28 @@
 //! The operator's flags in the tests.
 
-/// No other replica, and a log that shows why a test failed.
+/// One replica, and a log that shows why a test failed.
 const ALONE: [&str; 2] = [
     "--leader-election=false",
     "--log-level=info,registry_grants=debug",
 ];
 
-/// Nothing makes the operator reconcile but what a test does, for instance
-/// [`Case::reconcile`](super::case::Case::reconcile). The shared operator has these: a hundred tests'
-/// grants that are compared with AWS every few seconds would take all of the machine.
+/// Only the actions of a test trigger reconciles, for instance
+/// [`Case::reconcile`](super::case::Case::reconcile). The shared operator uses these flags:
+/// frequent resyncs of a hundred tests' grants would overload the machine.
 pub const NO_RESYNC: [&str; 3] = resync_every("--resync-interval=1h");
 
-/// For tests of what the operator does by itself, again and again. They need an installation of
-/// their own, see [`FastResync`](super::case::FastResync).
+/// For tests of resyncs. They need their own installation, see
+/// [`FastResync`](super::case::FastResync).
 pub const FAST_RESYNC: [&str; 3] = resync_every("--resync-interval=2s");
 
-/// Replicas that choose a leader, with short times.
+/// Replicas with leader election and short times.
 pub const REPLICA: [&str; 3] = [
     "--resync-interval=1h",
     "--lease-duration=20s",
     "--aws-call-timeout=3s",
 ];
 
-/// The flags of an operator with another interval, as `--resync-interval=15s`.
+/// Returns the flags of an operator with another interval, such as `--resync-interval=15s`.
 pub const fn resync_every(interval: &str) -> [&str; 3] {
     [interval, ALONE[0], ALONE[1]]
 }

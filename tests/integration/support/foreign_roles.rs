@@ -1,5 +1,4 @@
-//! Roles that are not the operator's: made by hand, consenting or not, and as earlier versions left
-//! them.
+//! Foreign roles: created by hand, with or without consent, and as left by earlier versions.
 
 use crate::support::case::{Case, document};
 use crate::support::operator_documents::generated;
@@ -8,8 +7,8 @@ use local_stack::{IamCalls as _, MANAGEMENT_ROLE};
 use registry_grants::policy::Installation;
 use serde_json::{Value, json};
 
-/// Creates a role of the consumer for its nodes, in a profile of its own, and permits the operator
-/// to extend consenting roles.
+/// Creates a role of the consumer for its nodes, with its own profile, and permits the operator to
+/// extend consenting roles.
 pub async fn create_worker_role(case: &Case<'_>, service: &str) -> Result<()> {
     let iam = case.stack().aws(&case.pair.consumer).iam;
     let trust =
@@ -27,7 +26,7 @@ pub async fn create_worker_role(case: &Case<'_>, service: &str) -> Result<()> {
         .send()
         .await?;
     iam.add_role_to_profile("workers", "worker").await?;
-    // What the account's admin lets the operator do there, as the command prints it.
+    // Gives the operator the permissions that the command prints.
     let allowed = generated(
         &case.pair.consumer,
         &["--account=consumer", "--allow-extend"],
@@ -40,7 +39,8 @@ pub async fn create_worker_role(case: &Case<'_>, service: &str) -> Result<()> {
         .await
 }
 
-/// The tag's value by which a role's owner consents to its adoption by the case's grant.
+/// Returns the value of the tag by which a role's owner consents to its adoption by the case's
+/// grant.
 pub async fn adoption_consent(case: &Case<'_>) -> Result<String> {
     let system = case
         .cluster()
@@ -56,7 +56,7 @@ pub async fn adoption_consent(case: &Case<'_>) -> Result<String> {
     ))
 }
 
-/// The trust statement that earlier versions of this installation added to roles of others.
+/// Returns the trust statement that earlier versions of this installation added to foreign roles.
 pub async fn earlier_trust_statement(case: &Case<'_>) -> Result<Value> {
     let system = case.cluster().get("", "namespace/kube-system").await?;
     let uid = system["metadata"]["uid"]

@@ -1,11 +1,11 @@
-//! The documents of the operator's permissions, whole and with one action less.
+//! The documents of the operator's permissions, complete and without one action.
 
 use crate::support::case::OPERATOR;
 use anyhow::{Result, ensure};
 use local_stack::Pair;
 use serde_json::Value;
 
-/// The permissions as the command prints them now.
+/// Returns the permissions as the command prints them.
 pub fn generated(account: &str, flags: &[&str], installation: Option<&str>) -> Result<String> {
     let mut command = std::process::Command::new(OPERATOR);
     command
@@ -37,7 +37,7 @@ pub fn permissions(in_registry: bool) -> Result<Value> {
     )
 }
 
-/// A document as it is generated, for these accounts.
+/// Returns a generated document for these accounts.
 pub fn example(pair: &Pair, side: &str, name: &str) -> Result<Value> {
     let file = local_stack::repository_root()
         .join(format!("examples/management-roles/{side}/{name}.json"));
@@ -46,7 +46,7 @@ pub fn example(pair: &Pair, side: &str, name: &str) -> Result<Value> {
     )?)
 }
 
-/// The document without this action; where a statement has no other, without the statement.
+/// Returns the document without this action, and without the statement if it has no other action.
 pub fn without(mut document: Value, sid: &str, action: &str) -> Value {
     if let Some(statements) = document["Statement"].as_array_mut() {
         for statement in statements
@@ -63,7 +63,7 @@ pub fn without(mut document: Value, sid: &str, action: &str) -> Value {
     document
 }
 
-/// One text, or a list of them.
+/// Returns the texts of one string or a list.
 pub fn texts(value: &Value) -> Vec<String> {
     let list = value
         .as_array()

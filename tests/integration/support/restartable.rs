@@ -5,8 +5,8 @@ use crate::support::flags::{self, NO_RESYNC};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator};
 
-/// The operator of a test that has the installation to itself. It does not sweep, because no such
-/// test waits for the sweep.
+/// Operator of a test with its own installation. It does not sweep, because no such test waits for
+/// the sweep.
 pub struct Restartable<'a> {
     installation: &'a Installation,
     operator: Option<Operator>,
@@ -33,7 +33,7 @@ impl<'a> Restartable<'a> {
         Ok(())
     }
 
-    /// Stops the operator; it must end without an error.
+    /// Stops the operator, which must end without an error.
     pub fn stop(&mut self) -> Result<()> {
         let operator = self.operator.take().context("it does not run")?;
         ensure!(operator.terminate()?.success(), "it did not end well");
@@ -45,7 +45,7 @@ impl<'a> Restartable<'a> {
         self.stop()
     }
 
-    /// The process that runs now.
+    /// Returns the running process.
     pub fn process(&self) -> Result<&Operator> {
         self.operator.as_ref().context("it does not run")
     }

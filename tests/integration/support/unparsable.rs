@@ -4,7 +4,7 @@ use crate::support::case::{Case, GRANT};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-/// Deletes a grant by kubectl and waits until it is gone, where our client cannot parse the grant.
+/// Deletes a grant that our client cannot parse with kubectl, and waits until it is gone.
 pub async fn kubectl_delete(case: &Case<'_>, grant: &str) -> Result<()> {
     let arguments = [
         "delete",
@@ -16,8 +16,8 @@ pub async fn kubectl_delete(case: &Case<'_>, grant: &str) -> Result<()> {
     case.cluster().kubectl(&arguments).await.map(drop)
 }
 
-/// Gives the grant of this case managed fields that the API server takes and no parser of the
-/// operator does.
+/// Gives the grant of this case managed fields that the API server accepts and the operator's
+/// parsers do not.
 pub async fn make_fields_unparsable(case: &Case<'_>) -> Result<()> {
     const BEYOND_THE_PARSER: &str = "9999-12-31T23:59:59Z";
     let mut fields =

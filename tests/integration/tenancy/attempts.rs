@@ -1,4 +1,4 @@
-//! What tenants try: access, policies, roles, namespaces, and names that try to be something else.
+//! Attempts of tenants: access, policies, roles, namespaces, and misleading names.
 
 use super::table::{Granted, Malformed, NOT_ADMITTED, Outcome, Refused, Row, nodes, row};
 use crate::support::case::Case;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 const POWER_USER: &str = "AmazonEC2ContainerRegistryPowerUser";
 
-/// How much, and what besides.
+/// Access, and other requests.
 pub fn access() -> Vec<fn(&Case<'_>) -> Row> {
     vec![
         |c| {
@@ -135,7 +135,7 @@ pub fn access() -> Vec<fn(&Case<'_>) -> Row> {
     ]
 }
 
-/// Which roles.
+/// Roles.
 pub fn roles() -> Vec<fn(&Case<'_>) -> Row> {
     vec![
         |c| Row {
@@ -226,7 +226,7 @@ pub fn roles() -> Vec<fn(&Case<'_>) -> Row> {
                 "the-operators-own-role-as-the-registrys",
                 json!({}),
                 json!({"registry": {"role": {"name": "registry-grants"}}}),
-                Refused("Conflict", "was not made by this operator"),
+                Refused("Conflict", "was not created by this operator"),
             )
         },
         |c| {
@@ -281,7 +281,7 @@ fn roles_of(roles: Value) -> Value {
     json!({"consumer": {"wholeAccount": null, "instanceRole": null, "roles": roles}})
 }
 
-/// From where.
+/// Namespaces.
 pub fn namespaces() -> Vec<fn(&Case<'_>) -> Row> {
     const ELSEWHERE: Outcome = Refused(NOT_ADMITTED, "no rule is for this namespace");
     vec![
@@ -370,7 +370,7 @@ fn labelled(selector: Value) -> Value {
     json!({"namespaces": {"names": null, "selector": selector}})
 }
 
-/// Names that try to be something else.
+/// Misleading names.
 pub fn names() -> Vec<fn(&Case<'_>) -> Row> {
     vec![
         |c| {

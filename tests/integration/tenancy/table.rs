@@ -1,14 +1,14 @@
-//! What tenants try, and what comes of it.
+//! Attempts of tenants, with the expected results.
 
 use super::attempts;
 use crate::support::case::Case;
 use serde_json::{Value, json};
 
-/// A grant in a cluster whose accounts have these rules.
+/// A grant, and the rules of the accounts.
 pub struct Row {
-    /// What is tried, in words that a resource's name can hold.
+    /// The attempt, in words that a resource's name may contain.
     pub tried: &'static str,
-    /// The registry's rules. Beside them there is always one for somebody else.
+    /// The registry's rules. There is always an additional one for another tenant.
     pub registry: Vec<Value>,
     /// The consumer's rules, likewise.
     pub consumer: Vec<Value>,
@@ -19,15 +19,15 @@ pub struct Row {
 
 pub enum Outcome {
     Granted,
-    /// The definition refuses it, and names this.
+    /// The CRD schema refuses it, and the message contains this.
     Malformed(&'static str),
-    /// The operator refuses it for this reason, and names this.
+    /// The operator refuses it for this reason, and the message contains this.
     Refused(&'static str, &'static str),
 }
 
 pub use Outcome::{Granted, Malformed, Refused};
 
-/// In the rules for somebody else, and never to be told.
+/// A text in the rules for the other tenant, which must never be disclosed.
 pub const SECRETS: [&str; 4] = [
     "secret-namespace",
     "secret-repository",
@@ -35,7 +35,7 @@ pub const SECRETS: [&str; 4] = [
     "o-secretsecret",
 ];
 
-/// The rules for somebody else: for the registry and for the consumer.
+/// Returns the rules for the other tenant: of the registry and of the consumer.
 pub fn for_somebody_else() -> (Value, Value) {
     let namespaces = json!({"names": ["secret-namespace"]});
     let registry = json!({
@@ -50,7 +50,7 @@ pub fn for_somebody_else() -> (Value, Value) {
 
 pub const NOT_ADMITTED: &str = "NotAdmitted";
 
-/// Every row, for the accounts and the namespace of its case.
+/// Returns every row, for the accounts and the namespace of its case.
 pub fn rows() -> Vec<fn(&Case<'_>) -> Row> {
     [
         repositories(),

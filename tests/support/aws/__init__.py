@@ -1,43 +1,44 @@
-"""AWS for the tests: ministack, with what it leaves out of cross-account IAM and ECR put in.
+"""AWS for the tests: ministack, completed with what it lacks of cross-account IAM and ECR.
 
 `python -m aws` serves it. ministack evaluates policies (identity policies, boundaries, trust policies, resource
-policies) and that is the part that proves a grant. Around it several things are missing or laxer than AWS, and a test
-that passes because of such a gap proves nothing. Each module here closes one of them, by replacing functions of exactly
-the version of ministack that tools/requirements.txt pins, and says why it is there.
+policies), which is the part that proves a grant. Other things are missing in ministack, or less strict than in AWS. A
+test that passes because of such a gap proves nothing. Each module here closes one gap and explains it. It replaces
+functions of exactly the version of ministack that tools/requirements.txt pins.
 
-| module | what it makes as it is in AWS |
+| module | what it adds or corrects |
 |---|---|
-| `patching` | how functions are replaced, and the check that it is the version meant |
-| `policy_documents` | PURE: the grammar of policy documents, and the form in which AWS gives them back |
-| `principals` | who a caller is to a policy; principals that must exist; what deletion leaves of them |
+| `patching` | replaces functions, and checks the version of ministack |
+| `policy_documents` | PURE: the grammar of policy documents, and the form in which AWS returns them |
+| `principals` | the principals of a caller; principals that must exist; the effects of a deletion |
 | `managed_policies` | the AWS managed policies of ECR |
-| `not_principal` | denials of all who are not listed |
-| `policy_versions` | going back to another version of a managed policy |
+| `not_principal` | denials for all principals that are not listed |
+| `policy_versions` | restoring an earlier version of a managed policy |
 | `request_validation` | the constraints of the API models: patterns, lengths, ranges |
-| `iam_conditions` | ARNs with paths, condition keys, and the second permission that some actions need |
-| `iam_documents` | policy documents refused at write, quotas |
-| `iam_responses` | which fields come back where |
-| `sts_sessions` | how long a session may last |
-| `sts_tags` | session tags that are passed on, and the room for tags |
-| `sts_permissions` | trust policies that are enough by themselves; the condition keys of AssumeRole |
-| `registry_policies` | the policy that a registry itself has |
-| `ecr_accounts` | calls into another account's registry (`registryId`) |
-| `ecr_repositories` | repository policies refused at write and given back in AWS's form, paging |
+| `iam_conditions` | ARNs with paths, condition keys, and the second permission that some actions require |
+| `iam_documents` | policy documents that IAM refuses, quotas |
+| `iam_responses` | the fields of each response |
+| `sts_sessions` | the longest duration of a session |
+| `sts_tags` | transitive session tags, and the size limit of tags |
+| `sts_permissions` | trust policies that suffice alone; the condition keys of AssumeRole |
+| `registry_policies` | the policy of a registry |
+| `ecr_accounts` | calls to another account's registry (`registryId`) |
+| `ecr_repositories` | repository policies that ECR refuses, their form in responses, paging |
 | `registry_data_plane` | the registry itself (`/v2/`): tokens, and the ECR action behind each request |
-| `organizations` | who is a member of which organization, and the condition keys that ask for it |
-| `service_callers` | what a service such as Lambda may do with a repository |
+| `organizations` | the members of organizations, and the condition keys for them |
+| `service_callers` | access of services such as Lambda to a repository |
 
-Not AWS, but for the tests: `calls` (what is this request, and whose), `front` (the call log, requests held on demand),
-`stops` (work stopped right after a write) and `registry_proxy` (real registry host names on the loopback interface, a program of its own).
+Not part of AWS, but for the tests: `calls` (the action and account of a request), `front` (the call log, and requests held
+on demand), `stops` (accounts stopped right after a write) and `registry_proxy` (real registry host names on the loopback
+interface, a separate program).
 
-What stays different from AWS, and matters to an operator of roles and repository policies:
+Remaining differences from AWS that matter to an operator of roles and repository policies:
 - Everything is consistent at once, nothing is throttled, no answer is lost, and every account number exists.
-- IAM's lists come in one page, whatever their length, and GetAccountAuthorizationDetails leaves out boundaries.
-- Policy variables (`${aws:username}`) are not filled in; a `*` in ArnLike also crosses the colons of an ARN.
+- IAM's lists have one page, whatever their length, and GetAccountAuthorizationDetails omits boundaries.
+- Policy variables (`${aws:username}`) are not replaced. A `*` in ArnLike also matches the colons of an ARN.
 - An account's root may assume roles (in AWS it may not), and passes every check within its own account.
 - A repository policy that would lock out its writer is accepted without `force`. SCPs and VPC endpoint policies do not
   exist. `Allow` with `NotPrincipal` allows nothing.
-- A registry's policy is always of scope V2, and one without `Resource` is refused (in AWS: unverified).
-- What a policy of the same account allows to everybody (`*`) a boundary limits, like what it allows to the role (in AWS: unverified).
-- Texts of errors are often not AWS's, and name the wrong side: rely on codes.
+- A registry policy always has scope V2, and one without `Resource` is refused (in AWS: unverified).
+- A boundary also limits what a policy of the same account allows to everybody (`*`) (in AWS: unverified).
+- The texts of errors often differ from AWS's, and name the wrong side: rely on the codes.
 """

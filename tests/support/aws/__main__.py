@@ -1,6 +1,6 @@
 """`python -m aws --fd N --call-log FILE`: serves the emulation on the listening socket that it inherits as N.
 
-A socket instead of a port number: whoever starts this knows the port before, and nobody can take it in between.
+With a socket instead of a port number, the parent knows the port in advance, and no other process can take it.
 """
 
 import argparse
@@ -10,8 +10,8 @@ import signal
 
 from aws import patching
 
-# Read by ministack while it is imported. AUTH makes it check signatures and permissions; the services that are not
-# asked for, and the listeners of their own that some of them open, stay away.
+# ministack reads these when it is imported. AUTH makes it check signatures and permissions. Services that are not listed do
+# not start, and open no listeners.
 SETTINGS = {
     "AUTH": "true",
     "SERVICES": "iam,sts,ecr",
@@ -39,8 +39,8 @@ async def serve(fd, log):
     import ministack.app
     from hypercorn.config import Config
 
-    # Each replaces its part of ministack when it is imported; of two that replace the same function, the later one is
-    # asked first.
+    # Each module replaces its part of ministack when it is imported. If two replace the same function, the later one
+    # is called first.
     from aws import (  # noqa: F401
         managed_policies,
         policy_versions,

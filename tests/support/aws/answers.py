@@ -1,11 +1,11 @@
-"""Answers that AWS does not give: cut off, of something else, or from a proxy in its place.
+"""Replaces answers with ones that AWS does not give: truncated, of another call, or from a proxy.
 
     POST /_stack/answer  {"account": "1111…", "action": "GetRepositoryPolicy", "status": 200, "body": "{}"}
-                         every such call gets this answer and is not carried out
+                         every such call gets this answer and is not executed
     POST /_stack/answer  {"account": "1111…", "action": "GetRepositoryPolicy"}
-                         they are carried out again
+                         the calls are executed again
 
-`account` is the caller's. An account's root is whoever sets a test up: its calls are carried out.
+`account` is the caller's. Tests use an account's root for their setup: its calls are always executed.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Answers:
         self._given = {}  # (account, action) → answer
 
     def of(self, call):
-        """What the call is answered with; None: it is carried out."""
+        """Returns the replacement answer; None: the call is executed."""
         return None if call.access_key == call.account else self._given.get((call.account, call.action))
 
     def give(self, asked):

@@ -1,4 +1,4 @@
-"""What a request is, and whose: the key under which the call log and the held requests know it."""
+"""Identifies a request by its caller's account and its action. The call log and the held requests use this key."""
 
 import json
 from typing import NamedTuple

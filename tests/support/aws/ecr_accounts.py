@@ -1,7 +1,7 @@
-"""ECR across accounts: `registryId` names the registry that a call is about; ministack only knows the caller's own.
+"""ECR across accounts: `registryId` names the registry of a call. ministack only knows the caller's own registry.
 
-The permission is checked on a repository of that account, whose policy has to allow it as well, and the call is then
-carried out there.
+The permission is checked on a repository of that account, whose policy must also allow it. The call is then executed
+there.
 """
 
 import json
@@ -16,7 +16,7 @@ from aws.iam_conditions import resource_tag_keys
 from aws.patching import replaces
 from aws.registry_policies import with_registry_policy
 
-# A call may be about several repositories, and ministack checks one; the others reach `enforce` under this name.
+# A call may name several repositories, but ministack checks one. The others are passed to `enforce` under this name.
 _REPOSITORIES = "registry-grants repositories"
 
 
@@ -44,14 +44,14 @@ def _repositories(headers, body, region, account):
     if values.get("repositoryName"):
         return [prefix + values["repositoryName"]]
     if headers.get("x-amz-target", "").endswith(".DescribeRepositories"):
-        # Listing them all is a call on every repository there is.
+        # Listing all repositories is checked on each of them.
         return [prefix + name for name in values.get("repositoryNames") or ["*"]]
     return []
 
 
 @replaces(evaluator, "enforce")
 def enforce(original, access_key, action, service, region, resource_arn="*", service_context=None):
-    """Every repository of the call, each with its tags; and another account's root only where the policy says so."""
+    """Checks every repository of the call with its tags. Another account's root needs the repository's policy."""
     context = dict(service_context or {})
     others = context.pop(_REPOSITORIES, [])[1:]
     arns = [resource_arn, *(f"{resource_arn.partition(':repository/')[0]}:repository/{name}" for name in others)]
@@ -73,7 +73,7 @@ def _tags(arn):
 
 
 def _foreign_root(access_key, action, region, arn, keys):
-    """ministack lets root do anything; in another account's registry it needs the repository's policy like anyone."""
+    """ministack allows root everything. In another account's registry, root needs the repository's policy like others."""
     account = get_account_id()
     if ":repository/" not in arn or arn.split(":")[4] == account or not evaluator.is_root_access_key(access_key):
         return None
@@ -92,14 +92,14 @@ def _foreign_root(access_key, action, region, arn, keys):
 
 @replaces(actions, "access_denied_response")
 def denial(original, service, *arguments, **named):
-    """ECR's denials are HTTP 400, like all of its errors."""
+    """Denials of ECR have HTTP status 400, like all of its errors."""
     status, headers, body = original(service, *arguments, **named)
     return 400 if service == "ecr" and status == 403 else status, headers, body
 
 
 @replaces(ecr, "repository_policy_for_arn")
 def repository_policy(_original, arn):
-    """What its policy and its registry's say, and their account. A repository that is not there has no policy of its own."""
+    """Returns the policies of the repository and its registry, and their account. A missing repository has no policy."""
     _, _, _, region, account, resource = arn.split(":", 5)
     own = ecr._repo_policies.get_scoped(account, region, resource.partition("/")[2])
     return with_registry_policy(own, account, region), account
@@ -114,7 +114,7 @@ async def in_the_registrys_account(original, method, path, headers, body, query)
 
 
 def _registry_of(values):
-    """The account that the call names; None: the caller's own."""
+    """Returns the account that the call names; None: the caller's own."""
     arn = str(values.get("resourceArn", "")).split(":")
     account = str(values.get("registryId") or (arn[4] if len(arn) > 4 else ""))
     return account if re.fullmatch(r"\d{12}", account) else None

@@ -1,7 +1,7 @@
-"""Repository policies as ECR takes them and gives them back, and lists in pages.
+"""Repository policies as ECR accepts and returns them, and lists in pages.
 
-ministack stores any text as a policy and returns it unchanged. ECR refuses malformed ones, names its principals by what
-exists, and returns its own print of the document: an operator that compares texts would write it again for ever.
+ministack stores any text as a policy and returns it unchanged. ECR refuses malformed documents, checks that principals
+exist, and returns its own form of the document: an operator that compares texts would write the policy for ever.
 """
 
 import base64
@@ -37,12 +37,12 @@ def _invalid(constraint):
 
 
 def plant_policy(asked):
-    """Puts a text in place of a repository's policy as it stands: one that ECR would not take today.
+    """Sets a repository's policy to any text, even one that ECR would refuse.
 
         POST /_stack/plant-policy  {"account": "1111…", "region": "us-east-1", "repository": "app", "text": "…"}
 
-    Without `repository` it is the registry's own policy. An operator has to leave alone what it cannot read, and by
-    SetRepositoryPolicy no such thing can be made.
+    Without `repository`, it sets the registry policy. The operator must not change a policy that it cannot read, and
+    SetRepositoryPolicy cannot create one.
     """
     account, region, name = asked["account"], asked["region"], asked.get("repository", registry_policies.NAME)
     if "repository" in asked and not ecr._repositories.contains_scoped(account, region, name):
@@ -53,7 +53,7 @@ def plant_policy(asked):
 
 @replaces(ecr, "_describe_repositories")
 def describe_repositories(original, values):
-    """ministack cuts the list at maxResults and gives no token for the rest."""
+    """ministack truncates the list at maxResults and returns no token for the rest."""
     if values.get("repositoryNames"):
         if "maxResults" in values or "nextToken" in values:
             message = "Paging is not possible together with repositoryNames."

@@ -1,15 +1,15 @@
-"""In front of ministack: a log of all calls, and calls held on demand.
+"""A layer in front of ministack: it logs all calls, and holds calls on demand.
 
-A test that kills the operator in the middle of a reconcile has to know where it is. So it asks for a call to be held,
-waits until it is, kills the operator, and the call is then never carried out:
+A test that kills the operator in the middle of a reconcile must know how far it got. So the test holds a call, waits
+until it arrives, and kills the operator. The call is then never executed:
 
     POST /_stack/hold     {"account": "1111…", "action": "PutRolePolicy"}   hold the next such call
     GET  /_stack/held     the calls held now, as a list of the same objects
-    POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   let them go, and hold no more of them
-    POST /_stack/reset    {}                                                let all go that is held or stopped, and forget what was to be
+    POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   execute them, and hold no more of them
+    POST /_stack/reset    {}                                                release all held or stopped calls, and cancel all requests for more
 
-`account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
-controls are described where they work: `answers`, `stops`, `throttles`, `organizations`, `service_callers`, `ecr_repositories`, `principals`.
+`account` is the caller's. A held call was received but not executed, and if its client disconnects, it never is. Their modules describe
+the other controls: `answers`, `stops`, `throttles`, `organizations`, `service_callers`, `ecr_repositories`, `principals`.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from aws.calls import as_json, describe
 from aws.stops import Stops
 from aws.throttles import Throttles, refusal
 
-CLIENT_GONE = 499  # as the call log shows a held call whose client went away; no AWS status
+CLIENT_GONE = 499  # in the call log, the status of a held call whose client disconnected; not a status of AWS
 
 
 class Front:
-    """The ASGI application `inner`, with calls logged to the file `log` and held, and further `controls`.
+    """The ASGI application `inner`. Logs calls to the file `log`, holds calls, and serves further `controls`.
 
-    A control is asked by POST /_stack/NAME, gets the body as data and gives back the answer; ValueError: it was asked wrongly.
+    POST /_stack/NAME calls a control. It gets the body as data and returns the answer; ValueError: the request is invalid.
     """
 
     def __init__(self, inner, log, controls):
@@ -38,7 +38,7 @@ class Front:
         self._log = log
         self._controls = controls
         self._wanted = collections.Counter()  # (account, action) → how many of the next calls to hold
-        self._held = []  # ((account, action), event that lets it go)
+        self._held = []  # ((account, action), event that releases it)
         self._stops = Stops()
         self._answers = Answers()
         self._throttles = Throttles()
@@ -80,7 +80,7 @@ class Front:
             return
 
         async def logged_send(message):
-            # Written before the answer leaves: who has the answer finds the line.
+            # Written before the answer is sent, so that a client with the answer finds the line.
             if message["type"] == "http.response.start":
                 self._write(call, message["status"], begun)
                 if stop:
@@ -98,7 +98,7 @@ class Front:
         self._log.flush()
 
     async def _let_go(self, call, receive):
-        """Waits while the call is to be held; False: its client went away, do not carry it out."""
+        """Waits while the call is held; False: its client disconnected, do not execute it."""
         key = (call.account, call.action)
         if not self._wanted[key]:
             return True
@@ -138,7 +138,7 @@ class Front:
                 return 200, control(asked)
             key = (asked["account"], asked["action"])
         except (ValueError, KeyError, TypeError) as error:
-            return 400, {"error": f"the body is not what this control takes: {error!r}"}
+            return 400, {"error": f"the body is not valid for this control: {error!r}"}
         if (method, path) == ("POST", "/_stack/hold"):
             self._wanted[key] += 1
             return 200, {}
@@ -162,7 +162,7 @@ class Front:
 
 
 def _identified(answer):
-    """The answer with the ID that each has in AWS; ministack's denials have none."""
+    """Returns the answer with a request ID, as in AWS. ministack's denials have none."""
     headers = list(answer.get("headers", []))
     if not any(name.lower() == b"x-amzn-requestid" for name, _ in headers):
         headers.append((b"x-amzn-requestid", str(uuid.uuid4()).encode()))
@@ -170,7 +170,7 @@ def _identified(answer):
 
 
 async def _body(receive):
-    """The whole body of the request; None: its client went away before the end of it."""
+    """Returns the entire body of the request; None: its client disconnected before the end."""
     body = bytearray()
     while True:
         message = await receive()
@@ -182,7 +182,7 @@ async def _body(receive):
 
 
 def _again(body, receive):
-    """A `receive` that gives the body that was already read, then what comes after it."""
+    """Returns a `receive` that returns the body that was already read, then later messages."""
     first = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again():
@@ -192,7 +192,7 @@ def _again(body, receive):
 
 
 async def _happens(event, receive):
-    """Waits for the event; False: the client went away first."""
+    """Waits for the event; False: the client disconnected first."""
     happened, gone = asyncio.ensure_future(event.wait()), asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({happened, gone}, return_when=asyncio.FIRST_COMPLETED)

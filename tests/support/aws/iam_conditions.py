@@ -1,8 +1,8 @@
-"""IAM's own permissions: which resource an action is checked on, with which condition keys, and what it needs besides.
+"""Permissions of IAM actions: the resource and condition keys of each check, and the second permission of some actions.
 
-The operator runs as a management role of least privilege: roles only under one path, only with one permissions boundary
-and with its tag. ministack checks IAM actions on ARNs without paths and knows none of those condition keys, so such a
-role could not be tested at all, neither what it may do nor what it is denied.
+The operator runs as a management role with least privilege: only roles under one path, with one permissions boundary
+and with its tag. ministack checks IAM actions on ARNs without paths, and does not know these condition keys. Without
+this module, tests could not show what such a role may do and what it is denied.
 """
 
 from contextvars import ContextVar
@@ -13,24 +13,23 @@ import ministack.services.iam as iam
 
 from aws.patching import replaces
 
-# The actions that set these keys, by the service authorization reference. A policy that asks for one of them on any other
-# action allows nothing, here as there.
+# The actions that set these keys, according to the service authorization reference. A policy that requires one of them for any
+# other action allows nothing, as in AWS.
 _WITH_BOUNDARY = {
     "iam:CreateRole", "iam:PutRolePermissionsBoundary", "iam:DeleteRolePermissionsBoundary", "iam:PutRolePolicy",
     "iam:DeleteRolePolicy", "iam:AttachRolePolicy", "iam:DetachRolePolicy",
 }  # fmt: skip
 _WITH_POLICY_ARN = {"iam:AttachRolePolicy", "iam:DetachRolePolicy"}
-# These set the boundary that the condition is about; the others meet the one that the role has.
+# These actions set the boundary that the condition checks. For the others, it is the boundary that the role has.
 _SETS_BOUNDARY = {"iam:CreateRole", "iam:PutRolePermissionsBoundary"}
-# Where these are given tags, by the second action.
+# The second action that these need if they set tags.
 _TAGS_AS_WELL = {
     "sts:AssumeRole": "sts:TagSession",
     "iam:CreateRole": "iam:TagRole",
     "iam:CreateInstanceProfile": "iam:TagInstanceProfile",
     "iam:CreatePolicy": "iam:TagPolicy",
 }
-# How the request's parameters reach `enforce`, through the context that ministack passes there; no condition key has
-# this form.
+# The key under which the request's parameters are passed to `enforce`, in ministack's context. No condition key has this form.
 _PARAMETERS = "registry-grants parameters"
 # The second permission that this request lacks.
 _LACKS = ContextVar("lacks", default="")
@@ -38,9 +37,9 @@ _LACKS = ContextVar("lacks", default="")
 
 @replaces(actions, "extract_resource_arn")
 def resource_arn(original, service, method, path, headers, body, parameters, region, account):
-    """The ARN with its path: of the request where it creates, of what is stored otherwise.
+    """Returns the ARN with its path, from the request if it creates the resource, otherwise from the stored resource.
 
-    What does not exist has no path, so it is checked as `role/NAME`: a policy limited to a path denies reading it.
+    A missing resource has no path, so it is checked as `role/NAME`: a policy that is limited to a path denies reading it.
     """
     if service != "iam":
         return original(service, method, path, headers, body, parameters, region, account)
@@ -75,7 +74,7 @@ def condition_keys(original, service, action, body, parameters):
     if action in _WITH_POLICY_ARN:
         context["iam:PolicyARN"] = actions._query_param(parameters, "PolicyArn")
     if not action.startswith("iam:Create"):
-        # An action on a profile is an action on that alone, also where it names a role.
+        # An action on a profile is only checked on the profile, even if it names a role.
         resource = profile if "InstanceProfileName" in parameters else role
         context.update(resource_tag_keys("iam", (resource or {}).get("Tags")))
     context[_PARAMETERS] = parameters
@@ -88,7 +87,7 @@ def resource_tag_keys(service, tags):
 
 @replaces(evaluator, "enforce")
 def enforce(original, access_key, action, service, region, resource_arn="*", service_context=None):
-    """Some actions need a second permission: tagging what is created or assumed, passing the role that joins a profile."""
+    """Checks the second permission of some actions: tagging what they create or assume, passing a role to a profile."""
     context = dict(service_context or {})
     parameters = context.pop(_PARAMETERS, {})
 
@@ -109,5 +108,5 @@ def enforce(original, access_key, action, service, region, resource_arn="*", ser
 
 @replaces(actions, "access_denied_response")
 def access_denied_response(original, service, action, *arguments, **named):
-    """Names the permission that is lacking, which need not be the one of the call's name."""
+    """Names the missing permission, which may differ from the call's name."""
     return original(service, _LACKS.get() or action, *arguments, **named)

@@ -1,4 +1,4 @@
-"""Policy documents of roles: what IAM refuses when they are written, and the quotas on them."""
+"""Policy documents of roles: what IAM refuses on writes, and the quotas."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from aws.policy_documents import Malformed, check_identity_policy, check_trust_p
 from aws.principals import store_principals
 
 TRUST_POLICY_CHARACTERS = 2048
-INLINE_POLICIES_CHARACTERS = 10240  # of one role, all together
+INLINE_POLICIES_CHARACTERS = 10240  # the total for one role
 MANAGED_POLICY_CHARACTERS = 6144
 MANAGED_POLICIES_PER_ROLE = 10
 
@@ -19,7 +19,7 @@ MANAGED_POLICIES_PER_ROLE = 10
 @replaces(iam._IAM_HANDLERS, "CreateRole")
 def create_role(original, parameters):
     name = iam._p(parameters, "RoleName")
-    # Names are unique without regard to case; ministack compares them as they are.
+    # Names are unique regardless of case. ministack compares them case-sensitively.
     if any(other.lower() == name.lower() for other in iam._roles):
         return _refused(409, "EntityAlreadyExists", f"Role with name {name} already exists.")
     return _with_trust_policy(original, parameters, "AssumeRolePolicyDocument")
@@ -35,7 +35,7 @@ def update_assume_role_policy(original, parameters):
 def _with_trust_policy(original, parameters, field):
     text = iam._p(parameters, field)
     if iam._trust_policy_not_principal_error(text):
-        return original(parameters)  # ministack refuses that itself, in AWS's words
+        return original(parameters)  # ministack itself refuses this, with AWS's message
     try:
         document = check_trust_policy(text)
         stored = json.dumps(document) if store_principals(document) else text
@@ -78,7 +78,7 @@ def write_managed_policy(original, parameters):
 
 @replaces(iam._IAM_HANDLERS, "AttachRolePolicy")
 def attach_role_policy(original, parameters):
-    """A policy that does not exist cannot be attached; ministack attaches any name, which then grants nothing."""
+    """Refuses to attach a policy that does not exist. ministack attaches any name, which then grants nothing."""
     arn = iam._p(parameters, "PolicyArn")
     role = iam._roles.get(iam._p(parameters, "RoleName"))
     if role and not iam._policy_exists(arn):

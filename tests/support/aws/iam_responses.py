@@ -1,8 +1,8 @@
-"""Which fields IAM gives back where.
+"""Corrects the fields of IAM's responses.
 
-ministack puts a role's tags into every response that contains a role. In AWS the lists, and the role inside an instance
-profile, leave most of it out: an operator that reads ownership from there would find nothing to be its own. It also
-writes texts into XML unescaped, which makes a description with `&` unreadable.
+ministack puts a role's tags into every response that contains a role. In AWS, lists and the role inside an instance
+profile omit most fields: an operator that read ownership from there would not find its own roles. ministack also writes
+texts into XML without escaping them, which makes a description with `&` unreadable.
 """
 
 from xml.sax.saxutils import escape
@@ -14,7 +14,7 @@ from aws.patching import replaces
 
 @replaces(iam, "_role_xml")
 def role_xml(_original, name, boundary=True):
-    """`boundary` is ministack's word for "in full": it is false in lists."""
+    """Returns a role as XML. ministack's parameter `boundary` means all fields; it is false in lists."""
     role = iam._roles[name]
     xml = (
         _summary(role)

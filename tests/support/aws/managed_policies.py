@@ -1,4 +1,4 @@
-"""The AWS managed policies of ECR: ministack lets any name be attached, and one that it does not know grants nothing."""
+"""The AWS managed policies of ECR. ministack attaches any name, but an unknown one grants nothing."""
 
 import json
 
@@ -33,7 +33,7 @@ POLICIES = {
     "AmazonEC2ContainerRegistryPowerUser": _PULL + _PUSH,
     "AmazonEC2ContainerRegistryFullAccess": ["ecr:*", "cloudtrail:LookupEvents"],
 }
-# AWS has changed these: another version than the first is the default one, and who reads `v1` reads something else.
+# AWS has changed these, so the default version is not the first: a client that reads `v1` gets another document.
 DEFAULT_VERSIONS = {"AmazonEC2ContainerRegistryReadOnly": "v3", "AmazonEC2ContainerRegistryPowerUser": "v3"}
 
 
@@ -45,7 +45,7 @@ def seed(original):
         arn = iam._AWS_MANAGED_POLICY_PREFIX + name
         record = iam._make_aws_managed_record(name, json.dumps(document))
         version = DEFAULT_VERSIONS.get(name, "v1")
-        # Earlier ones AWS still shows; here there are none.
+        # AWS still returns earlier versions; the emulation has none.
         record.update(DefaultVersionId=version, Versions={version: {**record["Versions"]["v1"], "VersionId": version}})
         iam._aws_managed_policies[arn] = record
 

@@ -1,8 +1,8 @@
-"""`Deny` with `NotPrincipal`: ministack passes over such a statement, so a policy that shuts out all but a few shut out nobody.
+"""`Deny` with `NotPrincipal`. ministack ignores such a statement, so a policy that denies access to all but a few would deny nothing.
 
-AWS denies everybody who is not listed. A caller is several principals at once (its account, its role, its session), all of which
-have to be listed; and whoever has a permissions boundary is denied whatever is listed. `Allow` with `NotPrincipal` allows nothing
-here, where AWS would let in nearly everybody.
+AWS denies every principal that is not listed. A caller is several principals at once (its account, its role, its session), which must
+all be listed. A caller with a permissions boundary is always denied. `Allow` with `NotPrincipal` allows nothing here, although AWS
+would allow nearly every caller.
 """
 
 import ministack.core.iam_evaluator as evaluator
@@ -30,7 +30,7 @@ def _listed(listed, context):
     if context.principal_type == "Service":
         return context.principal_arn in as_list(listed.get("Service"))
     aws = as_list(listed.get("AWS"))
-    # The role of a session, else the caller itself.
+    # The role of a session, otherwise the caller itself.
     entity = evaluator._resolve_condition_key("aws:PrincipalArn", context)
     account = context.principal_account
     of_account = account in aws or f"arn:aws:iam::{account}:root" in aws

@@ -1,12 +1,12 @@
-"""Organizations: which accounts are members of which, and the condition keys by which a policy asks for it.
+"""Organizations: their member accounts, and the condition keys for them.
 
-ministack makes every account that calls Organizations the master of one of its own, and knows no paths, so a statement
-that opens a repository to an organization would let nobody in. Here a test says where an account stands:
+ministack makes every account that calls Organizations the master of its own organization, and knows no paths. A
+statement that opens a repository to an organization would therefore allow nobody. A test sets an account's place:
 
-    POST /_stack/organizations  {"account": "2222…", "path": "o-…/r-…/ou-…/"}   a member from now on; null: of none
+    POST /_stack/organizations  {"account": "2222…", "path": "o-…/r-…/ou-…/"}   a member from now on; null: of no organization
 
-The path is the value of `aws:PrincipalOrgPaths`; the organization's ID is its first part. Both keys are of the caller's
-account, whoever asks: an API call, AssumeRole (the trust policy), the registry's `/v2/`.
+The path is the value of `aws:PrincipalOrgPaths`, and its first part is the organization's ID. Both keys describe the
+caller's account in API calls, AssumeRole (the trust policy) and requests to the registry's `/v2/`.
 """
 
 import re
@@ -15,7 +15,7 @@ import ministack.core.iam_evaluator as evaluator
 
 from aws.patching import replaces
 
-# By the Organizations API's patterns.
+# The patterns of the Organizations API.
 _PATH = re.compile(r"(o-[a-z0-9]{10,32})/r-[0-9a-z]{4,32}/(ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}/)*")
 
 _paths = {}  # account → path
@@ -28,17 +28,17 @@ def join(asked):
     elif _PATH.fullmatch(path):
         _paths[account] = path
     else:
-        raise ValueError(f"{path} is no path in an organization: o-…/r-…/ou-…/, with a slash at its end")
+        raise ValueError(f"{path} is not a path in an organization: o-…/r-…/ou-…/, with a slash at its end")
     return {}
 
 
 @replaces(evaluator, "_resolve_condition_key")
 def organization_of_the_caller(original, key, context):
-    """None for accounts in no organization, as in AWS: a key that is not there.
+    """Returns the condition keys. Accounts in no organization have none, as in AWS.
 
     `aws:PrincipalOrgPaths` has a list of values, whose operators need `ForAnyValue:` or `ForAllValues:`. ministack's
-    evaluator does these right; an operator without them meets the list as one text, which is like no path, so that who
-    forgets them notices.
+    evaluator supports these. An operator without them compares with the list as one text, which matches no path, so
+    that a test notices when they are missing.
     """
     path = _paths.get(context.principal_account)
     if key.lower() == "aws:principalorgid":

@@ -1,4 +1,4 @@
-"""Replacing functions of ministack, whose internals are no API: hence one version, and an error for any other."""
+"""Replaces functions of ministack. Its internals are not an API, so only one version is accepted."""
 
 import functools
 import importlib.metadata
@@ -7,17 +7,17 @@ VERSION = "1.5.33"
 
 
 def require_version():
-    """Ends the program unless ministack is the version whose functions are replaced here."""
+    """Ends the program unless ministack has the version whose functions are replaced here."""
     installed = importlib.metadata.version("ministack")
     if installed != VERSION:
         raise SystemExit(
             f"the AWS emulation replaces functions of ministack {VERSION}, but {installed} is installed: "
-            "run tools/install python, or go through tests/support/aws for the other version"
+            "run tools/install python, or adapt tests/support/aws to the other version"
         )
 
 
 def replaces(owner, name):
-    """Puts the decorated function in place of `owner.name`; what was there is its first argument.
+    """Replaces `owner.name` by the decorated function, whose first argument is the original.
 
     `owner` is a module, or a table of handlers.
     """

@@ -1,7 +1,7 @@
-"""PURE: what AWS accepts as a policy document, and the form in which it gives one back.
+"""PURE: which policy documents AWS accepts, and the form in which it returns them.
 
-ministack stores nearly any text as a policy. AWS refuses malformed ones when they are written, and an operator learns of
-its mistakes in no other way.
+ministack stores nearly any text as a policy. AWS refuses malformed documents, and that is the only way in which an
+operator notices its mistakes.
 """
 
 import json
@@ -20,11 +20,11 @@ OPERATORS = re.compile(
 
 
 class Malformed(Exception):
-    """A document that AWS refuses; the text is AWS's own message where that is known."""
+    """A document that AWS refuses. The text is AWS's message, if it is known."""
 
 
 def parse(text):
-    """The document as data; raises Malformed unless it is a JSON object with statements that AWS could read."""
+    """Parses a document. Raises Malformed unless it is a JSON object with statements that AWS can read."""
     try:
         document = json.loads(text, object_pairs_hook=_without_duplicates)
     except ValueError:
@@ -45,14 +45,14 @@ def parse(text):
 
 
 def _without_duplicates(pairs):
-    """The object; of a key that stands in it twice, nobody could say which one counts, and IAM refuses it."""
+    """Returns the object. IAM refuses a duplicate key."""
     if len(dict(pairs)) < len(pairs):
         raise Malformed("This policy contains invalid Json")
     return dict(pairs)
 
 
 def check_identity_policy(text):
-    """An inline or managed policy: no principal, resources by ARN."""
+    """Checks an inline or managed policy: it has no principal, and its resources are ARNs."""
     document = parse(text)
     _check_sids(document)
     for statement in statements_of(document):
@@ -67,7 +67,7 @@ def check_identity_policy(text):
 
 
 def check_trust_policy(text):
-    """A role's trust policy: principals, no resource, only STS actions. Gives back the document."""
+    """Checks a trust policy, and returns its document: it has principals, no resource, and only STS actions."""
     document = parse(text)
     _check_sids(document)
     for statement in statements_of(document):
@@ -82,9 +82,9 @@ def check_trust_policy(text):
 
 
 def check_repository_policy(text):
-    """An ECR repository policy: principals, no resource, only ECR actions that have a repository. Gives it back.
+    """Checks a repository policy, and returns it: it has principals, no resource, and only actions on a repository.
 
-    Its Sids are free text, unlike IAM's: the hand-made one of the article has a space in it.
+    Its Sids are free text, unlike IAM's: the handwritten one of the article contains a space.
     """
     document = parse(text)
     for statement in statements_of(document):
@@ -100,7 +100,7 @@ def check_repository_policy(text):
 
 
 def check_registry_policy(text):
-    """A registry's own policy: principals, the repositories that it is about, only ECR actions. Gives it back."""
+    """Checks a registry policy, and returns it: it has principals, repositories, and only ECR actions."""
     document = parse(text)
     for statement in statements_of(document):
         resources = as_list(statement.get("Resource", statement.get("NotResource")))
@@ -116,7 +116,7 @@ def check_registry_policy(text):
 
 
 def readable_statements(document):
-    """The statements of a stored policy, as text or as data; none of what cannot be read, which then allows nobody anything."""
+    """Returns the statements of a stored policy, given as text or data. A policy that cannot be read has none."""
     if isinstance(document, str):
         try:
             document = json.loads(document)
@@ -131,14 +131,14 @@ def statements_of(document):
 
 
 def as_list(value):
-    """`X` and `[X]` mean the same nearly everywhere in a policy."""
+    """Returns a list: `X` and `[X]` mean the same nearly everywhere in a policy."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
 def map_aws_principals(document, change):
-    """Replaces each AWS principal P of the document by change(P), in place; says whether that changed anything."""
+    """Replaces each AWS principal P of the document by change(P), in place. Returns whether anything changed."""
     changed = False
     for statement in statements_of(document):
         for field in ("Principal", "NotPrincipal"):
@@ -159,7 +159,7 @@ def aws_principals(document):
 
 
 def pretty(document):
-    """As ECR prints a repository policy: indented, and a list of one as its only element."""
+    """Formats a repository policy as ECR does: indented, and a list with one element as that element."""
 
     def unwrap(value):
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""SetDefaultPolicyVersion, which ministack has not: whoever undoes a change of a boundary by hand goes back to the version before."""
+"""SetDefaultPolicyVersion, which ministack lacks. Tests restore a boundary with it."""
 
 import ministack.services.iam as iam
 

@@ -1,4 +1,4 @@
-"""Principals: who a caller is to a policy, which ones may be named in one, and what deletion leaves behind."""
+"""Principals: those of a caller, those that a policy may name, and the effects of a deletion."""
 
 import copy
 import json
@@ -21,12 +21,12 @@ class UnknownPrincipal(Malformed):
         super().__init__(f'Invalid principal in policy: "AWS":"{principal}"')
 
 
-# ---- Who a caller is
+# ---- The principals of a caller
 
 
 @replaces(evaluator, "_resolve_condition_key")
 def principal_arn_of_a_session(original, key, context):
-    """aws:PrincipalArn of a role session is the role's ARN, path included; ministack answers with the session's."""
+    """Returns the role's ARN with its path as aws:PrincipalArn of a session. ministack uses the session's ARN."""
     session = _SESSION.fullmatch(context.principal_arn)
     if key.lower() != "aws:principalarn" or not session:
         return original(key, context)
@@ -37,10 +37,10 @@ def principal_arn_of_a_session(original, key, context):
 
 @replaces(evaluator, "evaluate_trust_policy")
 def only_own_services(original, trust, caller_arn, context=None):
-    """An account's root stands in for AWS services (an EC2 instance), but only for those of its own account.
+    """Lets an account's root act as an AWS service (an EC2 instance), but only in its own account.
 
-    ministack lets any account's root assume a role that trusts a service: its stand-in for that service. Limited to
-    the role's account, B's root is B's instance, and nobody else's root is.
+    ministack lets any account's root assume a role that trusts a service, in place of that service. Limited to the
+    role's account, only B's root can act as B's instance.
     """
     role_account = context.resource_arn.split(":")[4] if context else ""
     if not caller_arn.endswith(f":{role_account}:root"):
@@ -59,26 +59,26 @@ def _without_services(trust):
     return document
 
 
-# ---- Which principals may be named
+# ---- The principals that a policy may name
 
 
 def store_principals(document):
-    """The document as AWS stores it: principals that exist, accounts by their root ARN; says whether that changed it.
+    """Converts the principals of a document as AWS does when it stores it, and returns whether anything changed.
 
-    Raises UnknownPrincipal. AWS keeps a role or user by its unique ID and shows the ARN while it exists; an ID whose
-    entity is gone is refused like a name that never was.
+    Accounts become their root's ARN. Raises UnknownPrincipal. AWS stores a role or user by its unique ID, and shows the
+    ARN while it exists. The ID of a deleted entity is refused, like a name that never existed.
     """
     return map_aws_principals(document, _stored)
 
 
-# Every number is an account here, but for this one: what names it is refused, as AWS refuses a number that nobody has.
+# Every number is an account here except this one, which is refused, as AWS refuses an account that does not exist.
 NO_ACCOUNT = "000000000000"
 
 _closed = set()
 
 
 def close_account(asked):
-    """POST /_stack/close-account {"account": "2222…"}: from now on nothing of it may be named in a policy. What names it already stays as it is."""
+    """POST /_stack/close-account {"account": "2222…"}: from now on, policies that name it are refused. Existing policies do not change."""
     _closed.add(asked["account"])
     return {}
 
@@ -114,15 +114,15 @@ def _entity_with_id(unique_id):
     return None
 
 
-# ---- What deletion leaves
+# ---- The effects of a deletion
 
 
 @replaces(iam._IAM_HANDLERS, "DeleteRole")
 def delete_role(original, parameters):
-    """Documents that name a deleted role show its ID from then on, and its sessions end.
+    """Makes documents that name a deleted role show its ID, and ends the role's sessions.
 
-    A role made again under the same name is another principal: without this a grant that is broken in AWS would go on
-    working here.
+    A recreated role of the same name is another principal. Without this, a grant that is broken in AWS would continue
+    to work here.
     """
     role = iam._roles.get(iam._p(parameters, "RoleName"))
     response = original(parameters)

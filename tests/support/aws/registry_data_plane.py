@@ -1,9 +1,9 @@
-"""The registry itself (`/v2/`): who a token is, and which permission each request needs.
+"""The registry itself (`/v2/`): the identity behind a token, and the permission that each request needs.
 
-ministack's registry stores and serves images for anyone. ECR's asks for a token of GetAuthorizationToken, takes its
-bearer for who asked for it, and checks the same actions against the same policies as its API. That check is what turns
-a real client's push into the proof of a grant. Which action stands behind which request is our stand-in for ECR; the
-decision is ministack's policy evaluation.
+ministack's registry stores and serves images for anyone. ECR requires a token of GetAuthorizationToken, treats its
+bearer as the identity that requested it, and checks the same actions against the same policies as its API. With that
+check, a push by a real client proves a grant. The mapping of requests to actions is ours; the decision is made by
+ministack's policy evaluation.
 """
 
 import base64
@@ -19,7 +19,7 @@ from ministack.core.router import extract_access_key_id
 from aws.patching import replaces
 
 TOKEN_SECONDS = 12 * 3600
-# token → (the access key that asked for it, the second it ends)
+# token → (the access key that requested it, the second when it expires)
 _tokens = {}
 
 _ACTIONS = {
@@ -60,8 +60,8 @@ async def registry(original, method, path, headers, body, query):
         status, answer_headers, answer = ecr._registry_error(401, "UNAUTHORIZED", "Not Authorized")
         challenge = f'Basic realm="https://{headers.get("host", "")}/",service="ecr.amazonaws.com"'
         return status, {**answer_headers, "WWW-Authenticate": challenge}, answer
-    # ECR lets nobody mount a layer out of another repository by default; ministack mounts it without a look at
-    # whether the caller may read it there. Without the parameters the client uploads it.
+    # By default, ECR does not mount a layer from another repository. ministack mounts it without checking whether
+    # the caller may read it there. Without the parameters, the client uploads the layer.
     query = {name: values for name, values in query.items() if name not in ("mount", "from")}
     account, region = _registry_of(headers, access_key)
     refusal = _refusal(access_key, account, region, *needed(method, path, query))
@@ -72,7 +72,7 @@ async def registry(original, method, path, headers, body, query):
 
 
 def bearer(headers):
-    """The access key whose token the request carries, or None."""
+    """Returns the access key whose token the request contains, or None."""
     scheme, _, encoded = headers.get("authorization", "").partition(" ")
     try:
         _, _, token = base64.b64decode(encoded, validate=True).decode().partition(":")
@@ -83,7 +83,7 @@ def bearer(headers):
 
 
 def needed(method, path, query):
-    """The repository of a request, and the ECR actions that it needs; no repository: only a token."""
+    """Returns the repository of a request and the ECR actions that it needs. Without a repository, it only needs a token."""
     verb, repository, _ = ecr._parse_v2_path(path) or ("", "", "")
     if verb in ("", "ping"):
         return "", []
@@ -94,14 +94,14 @@ def needed(method, path, query):
 
 
 def _registry_of(headers, access_key):
-    """Account and region by the host name, as in AWS; by a plain address, the caller's own registry."""
+    """Returns account and region by the host name, as in AWS. A plain address means the caller's own registry."""
     set_request_account_id(access_key)
     return ecr._registry_scope_hint(headers.get("host")) or (get_account_id(), get_region())
 
 
 def _refusal(access_key, account, region, repository, wanted):
     set_request_account_id(access_key)  # whose permissions are checked
-    # ministack counts a request without an AWS signature as anonymous; the token has said who this is.
+    # ministack treats a request without an AWS signature as anonymous. The token identifies the caller.
     evaluator._anonymous.set(False)
     arn = f"arn:aws:ecr:{region}:{account}:repository/{repository}"
     for action in wanted:

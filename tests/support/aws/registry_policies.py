@@ -1,8 +1,7 @@
-"""The registry's own policy, of which each account has one in each region: ministack has none.
+"""The registry policy, which each account has in each region and which ministack lacks.
 
-It applies to every request to that registry's ECR (scope V2, which is what a registry has unless someone went back to V1):
-what it denies is denied, and what it allows counts like an Allow of the repository's policy. Without it access that a registry
-as a whole closes or opens could not be tried out.
+It applies to every request to that registry (scope V2, the default): its Deny statements deny, and its Allow statements have the same
+effect as those of the repository's policy. Without it, tests could not cover access that a registry opens or closes as a whole.
 """
 
 import json
@@ -15,8 +14,8 @@ from aws.patching import replaces
 from aws.policy_documents import Malformed, check_registry_policy, pretty, readable_statements
 from aws.principals import UnknownPrincipal, store_principals
 
-# Under this name it stands among the repositories' policies, so that what happens to those (a principal's deletion) happens to it.
-# No repository has it.
+# It is stored under this name among the repositories' policies, so that the deletion of a principal also affects it. No repository has
+# this name.
 NAME = ""
 
 
@@ -54,18 +53,18 @@ def _answer(text):
     return ecr.json_response({"registryId": get_account_id(), "policyText": text})
 
 
-# ---- What it decides
+# ---- Its decisions
 
 
 def with_registry_policy(repository_policy, account, region):
-    """A repository's policy and its registry's, as one: all statements of both."""
+    """Merges the policies of a repository and of its registry: all statements of both."""
     of_registry = ecr._repo_policies.get_scoped(account, region, NAME)
     return {"Statement": readable_statements(repository_policy) + readable_statements(of_registry)}
 
 
 @replaces(evaluator, "_resource_policy")
 def resource_policy(original, service, arn):
-    """A call that is about no repository, such as GetAuthorizationToken, is one to the caller's registry."""
+    """Checks a call without a repository, such as GetAuthorizationToken, on the caller's registry."""
     if service != "ecr" or arn.startswith("arn:"):
         return original(service, arn)
     account = get_account_id()

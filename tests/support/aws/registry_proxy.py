@@ -2,9 +2,9 @@
 
     python registry_proxy.py --fd N --upstream 127.0.0.1:PORT
 
-An unmodified registry client asks for https first and, where it is told that this registry may be insecure, then for
-http. With this proxy in its environment the first is refused at once (CONNECT) and the second reaches the emulation,
-with the Host header by which it knows account and region. Any other host is refused: a test talks to nobody else.
+An unmodified registry client tries https first and then http, if it is configured to accept an insecure registry. With
+this proxy in its environment, the first attempt (CONNECT) is refused at once, and the second reaches the emulation, which
+reads account and region from the Host header. Any other host is refused: tests connect to no other system.
 
 Standard library only. One connection serves one request: `Connection: close` both ways.
 """
@@ -31,7 +31,7 @@ async def handle(reader, writer, upstream):
         await answer(writer, "403 Forbidden", str(refused))
         return
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-        await answer(writer, "400 Bad Request", "this is no request to a proxy")
+        await answer(writer, "400 Bad Request", "this is not a request to a proxy")
         return
     try:
         server_reader, server_writer = await asyncio.open_connection(*upstream)
@@ -40,7 +40,7 @@ async def handle(reader, writer, upstream):
         return
     server_writer.write(to_server)
     upload = asyncio.ensure_future(copy(reader, server_writer))
-    # The server closes after its answer, and that ends the exchange, whether or not all of the body was read.
+    # The server closes the connection after its answer, whether or not it has read the entire body.
     await copy(server_reader, writer)
     upload.cancel()
     for each in (writer, server_writer):
@@ -48,11 +48,11 @@ async def handle(reader, writer, upstream):
 
 
 def forwarded(head):
-    """The request's head as the emulation gets it; raises Refused for what is not a plain request to ECR."""
+    """Returns the request's head for the emulation. Raises Refused unless it is a plain request to ECR."""
     lines = head.decode("latin-1").split("\r\n")
     method, target, version = lines[0].split(" ")
     if method == "CONNECT":
-        raise Refused("this proxy speaks no TLS; use http")
+        raise Refused("this proxy does not support TLS; use http")
     url = re.fullmatch(r"http://([^/]+)(/.*)?", target)
     if not url or not ECR.fullmatch(url[1]):
         raise Refused(f"this proxy leads to ECR only, not to {url[1] if url else target}")

@@ -1,7 +1,7 @@
-"""The constraints of the API models (required, length, pattern, range, allowed values), which ministack leaves out.
+"""The constraints of the API models (required, length, pattern, range, allowed values), which ministack does not check.
 
-A role name of 70 characters or a repository name in capitals is refused by AWS before anything happens. The models are
-those of botocore, which ministack brings along.
+AWS refuses a role name of 70 characters or a repository name in capitals before it does anything else. The models come
+from botocore, which ministack depends on.
 """
 
 import functools
@@ -18,7 +18,7 @@ from botocore.model import ServiceModel
 
 from aws.patching import replaces
 
-# botocore writes Java's patterns; Python has no \p{…}. Only tags use these.
+# botocore has Java's patterns, but Python lacks \p{…}. Only tags use them.
 _UNICODE_CLASSES = {r"\p{L}": r"\w", r"\p{Z}": r"\s", r"\p{N}": r"\d"}
 
 
@@ -40,7 +40,7 @@ async def validated_ecr(original, method, path, headers, body, query):
     try:
         values = json.loads(body or b"{}")
     except ValueError:
-        values = None  # ministack answers that
+        values = None  # ministack itself answers this
     if shape is None or not isinstance(values, dict):
         return await original(method, path, headers, body, query)
     found = list(violations(shape, values))
@@ -52,7 +52,7 @@ async def validated_ecr(original, method, path, headers, body, query):
 
 
 def _refuse_query(service, body, query):
-    """IAM and STS: form parameters in, ValidationError out."""
+    """Checks the form parameters of IAM and STS, which answer with ValidationError."""
     form = {**parse_qs((body or b"").decode("utf-8", "replace"), keep_blank_values=True), **query}
     shape = _input_shape(service, form.get("Action", [""])[0])
     if shape is None:
@@ -87,7 +87,7 @@ def _input_shape(service, action):
 
 
 def violations(shape, value, name=""):
-    """Each (member, value, constraint) of the value that the shape does not allow."""
+    """Returns each (member, value, constraint) that the shape does not allow."""
     if shape.type_name == "structure" and isinstance(value, dict):
         for member in shape.required_members:
             if value.get(member) is None:
@@ -123,7 +123,7 @@ def _member(outer, name):
 
 @functools.cache
 def _compiled(pattern):
-    flags = re.ASCII  # as \w and \d are in Java
+    flags = re.ASCII  # as for \w and \d in Java
     for java, python in _UNICODE_CLASSES.items():
         if java in pattern:
             pattern, flags = pattern.replace(java, python), 0

@@ -1,8 +1,8 @@
-"""Checks the local stack itself: that it refuses what AWS refuses, and that a real client's push proves what it seems to.
+"""Tests the local stack: it refuses what AWS refuses, and a push by a real client proves the access.
 
     $(tools/install python | cut -d= -f2) tests/support/aws/selfcheck.py [-v] [aws.checks.story …]
 
-Starts one stack for all of it; the tests are in aws/checks. Needs the Python of tools/install, for botocore.
+Starts one stack for all tests, which are in aws/checks. Needs the Python of tools/install, for botocore.
 """
 
 import sys
@@ -25,7 +25,7 @@ CHECKS = [
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True
-    # As a script its own folder would be on the path, instead of the one that holds the package.
+    # Python adds a script's own folder to the path, but the package is in the parent folder.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     from aws.checks import stack
 

@@ -1,13 +1,13 @@
-"""AWS services as callers: Lambda, which gets a function's image by its own service principal.
+"""AWS services as callers: Lambda, which fetches a function's image with its service principal.
 
-No Lambda runs here, so nothing ever called a repository as a service, and nobody could say whether a statement for
-`lambda.amazonaws.com` lets in the functions that it should. A test asks for the decision instead:
+No Lambda runs here, so no test could show whether a statement for `lambda.amazonaws.com` allows the right functions. A
+test requests the decision instead:
 
     POST /_stack/service-may  {"service": "lambda.amazonaws.com", "action": "ecr:BatchGetImage", "repository": ARN,
                                "sourceArn": ARN, "sourceAccount": "2222…"}   → {"decision": "Allow"}
 
-It is made by the evaluator that decides every other call, on the policy as it is stored. A service has no identity policy, so
-the repository's policy alone decides.
+The same evaluator decides as for every other call, with the stored policy. A service has no identity policy, so only the
+repository's policy matters.
 """
 
 import ministack.core.iam_evaluator as evaluator
@@ -16,7 +16,7 @@ import ministack.services.ecr as ecr
 from aws.patching import replaces
 
 _TYPE = "Service"
-# Keys that say which IAM identity calls; a service is none.
+# Keys that identify the calling IAM identity. A service is not one.
 _OF_IDENTITIES = {"aws:principalarn", "aws:principalaccount", "aws:principaltype", "aws:userid", "aws:username"}
 
 
@@ -45,7 +45,7 @@ def may(asked):
 
 @replaces(evaluator, "_resolve_condition_key")
 def keys_of_a_service(original, key, context):
-    """A statement that asks for a role's ARN is not about services, and one for services is not about roles."""
+    """Checks that a statement that requires a role's ARN does not apply to services, and the other way round."""
     if key.lower() == "aws:principalisawsservice":
         return str(context.principal_type == _TYPE).lower()
     if context.principal_type == _TYPE and key.lower() in _OF_IDENTITIES:

@@ -1,15 +1,15 @@
-"""Work in some accounts stopped right after a write, as if the machine that did it had died in that moment.
+"""Stops the work in some accounts right after a write, as if the client's machine had died at that moment.
 
-A test that kills the operator after a write was carried out, and before the operator knew, has the accounts stopped after that
-write, waits until they are, kills the operator, and lets them go on:
+A test uses this to kill the operator after a write was executed and before the operator knows. It stops the accounts after that
+write, waits until they are stopped, kills the operator, and resumes the accounts:
 
-    POST /_stack/stop     {"accounts": ["1111…", "2222…"], "after": 3}   after the third write from now on, in these accounts together
-    GET  /_stack/stopped  the accounts of those that have come so far, each as a list
-    POST /_stack/resume   {"accounts": ["1111…", "2222…"]}               let them go on, and forget the stop
+    POST /_stack/stop     {"accounts": ["1111…", "2222…"], "after": 3}   stop after the third write from now on, counted over these accounts
+    GET  /_stack/stopped  the accounts of the stops that have happened, each as a list
+    POST /_stack/resume   {"accounts": ["1111…", "2222…"]}               resume them, and cancel the stop
 
-The write is carried out and is in the call log; its answer, and every further call, is kept back. Of a call that is kept back and whose
-client goes away nothing is ever carried out. A write is a call that succeeded and may have changed something. An account's root
-is whoever sets a test up: it is neither counted nor stopped.
+The write is executed and is in the call log. Its answer and every further call are held back. A call that is held back is never
+executed if its client disconnects. A write is a call that succeeded and may have changed something. Tests use an account's root for
+their setup: its calls are neither counted nor stopped.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Stops:
         self._stops = {}  # account → its stop
 
     def of(self, call):
-        """The stop that the call's account is to have, or has; None: nobody asked for one."""
+        """Returns the stop that was requested for the call's account; None: there is none."""
         return None if call.access_key == call.account else self._stops.get(call.account)
 
     def stop(self, asked):

@@ -1,11 +1,11 @@
-"""Who may call AssumeRole: within one account a trust policy that names the caller itself is enough.
+"""Permission for AssumeRole: within one account, a trust policy that names the caller itself suffices.
 
-ministack asks for an identity policy in any case. AWS does where the trust policy names the caller's account, which leaves it to the
-account's own policies, and across accounts. A boundary limits what a trust policy gives to a role, and a denial on
-either side denies: the evaluator does both, once it knows the trust policy as the resource's policy that it is. The
-role's account looks at its trust policy in any case, when the call is carried out.
+ministack always requires an identity policy. AWS requires one across accounts, and if the trust policy names the caller's account,
+because that delegates the decision to the account's own policies. A boundary limits what a trust policy allows to a role, and a
+denial on either side denies. The evaluator does both if it gets the trust policy as the resource's policy. ministack always checks
+the role's trust policy when it executes the call.
 
-Conditions on the external ID and on the session's name are also for the caller's policies, which ministack does not tell them.
+Conditions on the external ID and the session's name also apply to the caller's policies. ministack does not pass these keys to them.
 """
 
 import ministack.core.iam_actions as actions
@@ -31,5 +31,5 @@ def condition_keys(original, service, action, body, parameters):
 def trust_policy(original, service, arn):
     if service != "sts":
         return original(service, arn)
-    role = iam._roles.get(arn.rpartition("/")[2])  # of the caller's account: the only case that it decides
+    role = iam._roles.get(arn.rpartition("/")[2])  # of the caller's account: the only case that this module decides
     return (role["AssumeRolePolicyDocument"], get_account_id()) if role and role["Arn"] == arn else None

@@ -1,4 +1,4 @@
-"""How long a session may be asked for: ministack grants any duration."""
+"""The longest duration of a session. ministack allows any duration."""
 
 from urllib.parse import parse_qs
 
@@ -8,12 +8,12 @@ from ministack.core.router import extract_access_key_id
 
 from aws.patching import replaces
 
-CHAINED_SECONDS = 3600  # a role assumed by a role's session, whatever the role allows
+CHAINED_SECONDS = 3600  # for a role that is assumed by a role's session, regardless of the role's setting
 
 
 @replaces(sts, "handle_request")
 async def bounded(original, method, path, headers, body, query):
-    """Checked once AWS would grant the session: who may not assume the role learns nothing of its settings."""
+    """Checks the duration after the permission: a caller who may not assume the role does not learn its settings."""
     parameters = {
         key: values[0] for key, values in {**parse_qs((body or b"").decode("utf-8", "replace")), **query}.items()
     }

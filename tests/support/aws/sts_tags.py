@@ -1,11 +1,12 @@
-"""Session tags that are passed on, and how many there is room for: ministack knows neither.
+"""Transitive session tags and the size limit of tags, which ministack lacks.
 
-A transitive tag goes along with every role that its session assumes. The target's trust policy and the caller's own policies must allow
-sts:TagSession for it, it is among aws:RequestTag/… and aws:TagKeys there (as in AWS's example for EKS Pod Identity; that inherited keys count in
-aws:TagKeys is not documented, so the stricter of the two is played), it cannot be passed again under the same key, and it stays transitive.
+A transitive tag is passed on to every role that its session assumes. The target's trust policy and the caller's own policies must allow
+sts:TagSession for it. It is among aws:RequestTag/… and aws:TagKeys there, as in AWS's example for EKS Pod Identity. (AWS does not document
+whether inherited keys are in aws:TagKeys, so the emulation does the stricter of the two.) The tag stays transitive, and a request cannot
+set its key again.
 
-How large the packed tags may be is not documented. It was reported that the six tags of EKS Pod Identity take 74 % of it, which is
-played by a bound on the characters of all keys and values together.
+AWS does not document the limit of the packed size. Reportedly, the six tags of EKS Pod Identity use 74 % of it. The emulation limits
+the characters of all keys and values together.
 """
 
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from ministack.core.router import extract_access_key_id
 
 from aws.patching import replaces
 
-# The tags that the session of this request's caller passes on.
+# The transitive tags of the session that makes this request.
 _INHERITED = ContextVar("inherited", default=())
 MOST_CHARACTERS = 390
 
@@ -66,7 +67,7 @@ async def handle_request(original, method, path, headers, body, query):
 
 @replaces(evaluator, "enforce")
 def enforce(original, access_key, action, service, region, resource_arn="*", service_context=None):
-    """The caller's own policies see the tags that are passed on, too."""
+    """Adds the transitive tags to the condition keys of the caller's own policies."""
     context = dict(service_context or {})
     inherited = _passed_on(access_key) if action == "sts:AssumeRole" else []
     for tag in inherited:

@@ -1,9 +1,9 @@
-"""Accounts in which a service admits only so many calls a second, as AWS does when others use it as well.
+"""Throttling: limits the calls per second of a service in an account, as AWS does when others use it, too.
 
-    POST /_stack/throttle  {"account": "1111…", "perSecond": 5}   IAM and ECR each admit five calls a second of this account; 0: no limit
+    POST /_stack/throttle  {"account": "1111…", "perSecond": 5}   IAM and ECR each accept five calls per second from this account; 0: no limit
 
-`account` is the caller's. A call beyond that is refused as AWS refuses it, and is in the call log with status 400. An
-account's root is whoever sets a test up: it is not limited.
+`account` is the caller's. Further calls are refused as by AWS, and are in the call log with status 400. Tests use an account's
+root for their setup: it is not limited.
 """
 
 import json
@@ -15,7 +15,7 @@ LIMITED = ("iam", "ecr")
 class Throttles:
     def __init__(self, clock=time.monotonic):
         self._clock = clock
-        self._rates = {}  # account → calls a second
+        self._rates = {}  # account → calls per second
         self._levels = {}  # (account, service) → (tokens, when)
 
     def throttle(self, asked):
@@ -42,7 +42,7 @@ class Throttles:
 
 
 def refusal(call):
-    """Content type and body of the answer to a call that is throttled."""
+    """Returns content type and body of the answer to a throttled call."""
     if call.service == "ecr":
         body = json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"})
         return b"application/x-amz-json-1.1", body.encode()

@@ -1,9 +1,9 @@
 """A whole one-node cluster around the local stack, for `make e2e`.
 
-- isolation: a machine within the machine (Linux namespaces), with which all that runs in it ends.
+- isolation: Linux namespaces that end together with everything that runs in them.
 - packages: the Debian packages that a node needs.
 - cluster: the local stack with scheduler, containerd, kubelet and kube-proxy.
-- images: container images made of files, without a container engine; the operator's according to the Dockerfile.
-- registry: how a node gets at the emulated registry, and by which credentials.
-- kind: the same cluster by kind, for those who have Docker.
+- images: builds container images from files, without a container engine; the operator's image according to the Dockerfile.
+- registry: configures how a node reaches the emulated registry, and with which credentials.
+- kind: the same cluster with kind, for machines with Docker.
 """

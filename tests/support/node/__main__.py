@@ -1,4 +1,4 @@
-"""What `make e2e` and its driver ask for: `python -m node`, in tests/support."""
+"""The command line for `make e2e` and its driver: `python -m node`, in tests/support."""
 
 import argparse
 import sys
@@ -12,23 +12,23 @@ def main():
     arguments = argparse.ArgumentParser(prog="python -m node", description=__doc__)
     commands = arguments.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="run a command in a machine of its own, with which all that it starts ends")
-    run.add_argument("--dir", type=Path, required=True, help="where it may write; `cluster/node` is removed afterwards")
+    run = commands.add_parser("run", help="run a command in its own namespaces, which end together with all processes in them")
+    run.add_argument("--dir", type=Path, required=True, help="the folder for its files; `cluster/node` is removed afterwards")
     run.add_argument("program", nargs=argparse.REMAINDER)
 
-    inside = commands.add_parser("inside")  # what `run` calls itself by
+    inside = commands.add_parser("inside")  # the name under which `run` starts itself
     inside.add_argument("program", nargs=argparse.REMAINDER)
 
-    up = commands.add_parser("up", help="start a cluster with a node, print where it is, run until stdin ends")
+    up = commands.add_parser("up", help="start a cluster with a node, print its addresses, run until stdin ends")
     up.add_argument("--dir", type=Path, required=True)
-    up.add_argument("--plain-registry", action="append", default=[], help="a registry's host that has no certificate")
-    up.add_argument("--kind", action="store_true", help="by kind, in Docker")
+    up.add_argument("--plain-registry", action="append", default=[], help="the host of a registry without a certificate")
+    up.add_argument("--kind", action="store_true", help="use kind, in Docker")
 
-    image = commands.add_parser("image", help="make a container image: the operator's, a workload's or a client's")
+    image = commands.add_parser("image", help="build a container image: the operator's, a workload's or a client's")
     image.add_argument("what", choices=["operator", "workload", "client"])
     image.add_argument("--archive", required=True)
-    image.add_argument("--name", required=True, help="the image's; of the operator's, the tag alone")
-    image.add_argument("from_what", nargs="*", help="the binary; a text; crane and the credential provider")
+    image.add_argument("--name", required=True, help="the name of the image; for the operator's, only the tag")
+    image.add_argument("from_what", nargs="*", help="the binary (operator), a text (workload), or crane and the credential provider (client)")
 
     options = arguments.parse_args()
     if getattr(options, "program", [])[:1] == ["--"]:
@@ -44,7 +44,7 @@ def carry_out(options):
     match options.command:
         case "run":
             packages.ensure()
-            stack.installed(cluster.Cluster.PROGRAMS)  # while there is a network
+            stack.installed(cluster.Cluster.PROGRAMS)  # while a network is available
             with stack.only_one(options.dir.absolute()):
                 return isolation.run(options.program, [options.dir.absolute() / "cluster" / "node"])
         case "inside":
@@ -52,7 +52,7 @@ def carry_out(options):
         case "up" if options.kind:
             kind.up(options.dir.absolute(), options.plain_registry)
         case "up" if not isolation.is_inside():
-            raise stack.Failure("this is for `python -m node run`: here it would leave traces")
+            raise stack.Failure("this must run in `python -m node run`: outside, it would leave mounts and processes behind")
         case "up":
             cluster.up(options.dir.absolute(), options.plain_registry)
         case "image":

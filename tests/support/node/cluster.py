@@ -1,9 +1,9 @@
-"""The local stack with a node: a scheduler, kube-proxy, and a kubelet whose containerd runs Pods for real.
+"""The local stack with a node: a scheduler, kube-proxy, and a kubelet with containerd, which runs real Pods.
 
-The kubelet gets the credentials of private images from ECR's own credential provider, as on an EC2 instance. What the
-instance's metadata service would say, the provider reads from a file: `instanceCredentials`, in the form of a
-`credential_process`. It keeps a registry token for hours, so another role on the instance means a kubelet started anew:
-whenever the kubelet ends, it is.
+The kubelet gets the credentials for private images from ECR's credential provider, as on an EC2 instance. Instead of the
+instance's metadata service, the provider reads a file, `instanceCredentials`, in the form of a `credential_process`. It
+caches a registry token for hours, so the kubelet must be restarted after a change of the instance's role. It is restarted
+whenever it ends.
 """
 
 import json
@@ -16,7 +16,7 @@ from node import images, isolation, packages, registry
 
 NAME = "node"
 SERVICES, PODS = "10.252.0.0/24", "10.251.0.0/24"
-SOCKET = "/run/containerd/containerd.sock"  # the default; /run is the machine's own (and paths of sockets must be short)
+SOCKET = "/run/containerd/containerd.sock"  # the default; /run is private to the namespace (and paths of sockets must be short)
 PAUSE = "docker.io/library/pause:made-here"
 KUBELET, SCHEDULER, PROXY = f"system:node:{NAME}", "system:kube-scheduler", "system:kube-proxy"
 
@@ -24,7 +24,7 @@ KUBELET, SCHEDULER, PROXY = f"system:node:{NAME}", "system:kube-scheduler", "sys
 class Cluster(stack.Stack):
     PROGRAMS = [*stack.Stack.PROGRAMS, "kube-scheduler", "kube-proxy", "kubelet", "ecr-credential-provider"]
     HOST = isolation.HOST
-    # All but those of volumes: nobody has any here, and one of them makes a folder below /usr.
+    # All controllers except those of volumes: no volumes are used here, and one of them creates a folder below /usr.
     CONTROLLERS = [
         "*",
         "-persistentvolume-attach-detach-controller",
@@ -37,7 +37,7 @@ class Cluster(stack.Stack):
         "--kubelet-preferred-address-types=InternalIP",
     )
 
-    # Registries that are reached by plain HTTP, for the emulation has no certificate.
+    # Registries that are reached over plain HTTP, because the emulation has no certificate.
     PLAIN_REGISTRIES = ()
 
     def __init__(self, directory, programs):
@@ -88,7 +88,7 @@ class Cluster(stack.Stack):
         for host in self.PLAIN_REGISTRIES:
             self._file(f"registries/{host}/hosts.toml", registry.hosts_toml(host))
         config = self._file("containerd.toml", containerd_configuration(self._node))
-        # By the proxy, it reaches a registry by its real name. (It takes the environment's; the kubelet is given none.)
+        # The proxy lets it reach a registry by its real name. (It uses the environment's proxy. The kubelet gets none.)
         self._spawn(
             "containerd",
             [shutil.which("containerd"), f"--config={config}"],
@@ -98,7 +98,7 @@ class Cluster(stack.Stack):
         pause = self._node / "pause.tar"
         images.pause(pause, PAUSE)
         if not self._ctr("--namespace=k8s.io", "images", "import", str(pause)):
-            raise stack.Failure(f"containerd does not take the pause image; {self._last_lines('containerd')}")
+            raise stack.Failure(f"containerd does not accept the pause image; {self._last_lines('containerd')}")
 
     @staticmethod
     def _ctr(*arguments):
@@ -107,11 +107,11 @@ class Cluster(stack.Stack):
     # ---- The kubelet
 
     def _start_kubelet(self, kubeconfig, aws):
-        """Gives back where the instance's credentials are to be written."""
+        """Starts the kubelet, and returns the path for the instance's credentials."""
         provider = self._node / "credential-provider"
         shutil.copy(self._programs["ecr-credential-provider"], provider)
         credentials, provider_config = registry.write(self._node, self._node, aws)
-        self._file("resolv.conf", "nameserver 127.0.0.1\n")  # nobody: Pods find Services by the environment
+        self._file("resolv.conf", "nameserver 127.0.0.1\n")  # unused: Pods find Services by environment variables
         config = self._file("kubelet.json", json.dumps(kubelet_configuration(self._node, self._logs)))
         self._kubelet = [
             self._programs["kubelet"],
@@ -147,7 +147,7 @@ class Cluster(stack.Stack):
             "clientConnection": {"kubeconfig": str(kubeconfig)},
             "clusterCIDR": PODS,
             "hostnameOverride": NAME,
-            # The machine's limits stay as they are.
+            # Do not change the machine's limits.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         }
         config = self._file("kube-proxy.json", json.dumps(configuration))
@@ -188,7 +188,7 @@ path = "{home / "opt"}"
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE}"
-# Not everywhere may root lower the score by which the kernel chooses whom to kill when memory ends.
+# In some environments, root may not lower the OOM score.
 restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
@@ -205,7 +205,7 @@ def kubelet_configuration(node, logs):
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": isolation.HOST,
-        # Only this namespace reaches it: kubectl logs and exec need no certificates then.
+        # It can only be reached in this namespace, so kubectl logs and exec need no certificates.
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": f"unix://{SOCKET}",
@@ -217,9 +217,9 @@ def kubelet_configuration(node, logs):
         "podLogsDir": str(logs / "pods"),
         "clusterDNS": ["127.0.0.1"],
         "volumePluginDir": str(node / "volume-plugins"),
-        # A full disk of the person's is no reason to refuse a Pod here.
+        # Do not evict Pods because the user's disk is full.
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "50Mi"},
-        # As often as in a cluster, only sooner: nobody else uses this API server.
+        # More frequent than in a normal cluster, which is possible because nothing else uses this API server.
         "nodeStatusUpdateFrequency": "5s",
     }
 

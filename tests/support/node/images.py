@@ -1,7 +1,7 @@
-"""Container images made of files, without a container engine: archives as `docker save` writes them.
+"""Builds container images from files, without a container engine: archives in the format of `docker save`.
 
-The operator's follows the Dockerfile: user, entrypoint, paths and labels are read from its last stage, so they cannot
-differ. Its base is not fetched: the image gets what the base provides for this binary, from this machine.
+The operator's image follows the Dockerfile: user, entrypoint, paths and labels are read from its last stage, so they
+cannot differ. Its base image is not fetched. Instead, the image gets the files that the binary needs from this machine.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from node import packages
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DOCKERFILE = REPOSITORY / "Dockerfile"
-# What the Dockerfile's base has, as far as we use it. Another base: look what it has, and say it here.
+# The files of the Dockerfile's base image that we use. Update this list for another base image.
 BASE = "gcr.io/distroless/cc-debian12:nonroot"
 BASE_LIBRARIES = re.compile(
     r"ld-linux[a-z0-9-]*\.so\.\d|lib(c|m|dl|rt|pthread|resolv|util|nsl)\.so\.\d|libgcc_s\.so\.1|libstdc\+\+\.so\.6|libgomp\.so\.1"
@@ -33,26 +33,26 @@ BUILT_BINARY = "/build/target/release/registry-grants"
 
 
 class Failure(Exception):
-    """The text is for the person who runs this."""
+    """An error whose text is shown to the user."""
 
 
 # ---- The images
 
 
 def operator(binary, archive, tag):
-    """The operator's image, with this binary instead of one that the Dockerfile's first stage would build."""
+    """Builds the operator's image with this binary, instead of one from the Dockerfile's first stage."""
     stage = final_stage(DOCKERFILE.read_text())
     files = {stage["binary"]: Path(binary), str(CERTIFICATES): CERTIFICATES, **shared_libraries(binary)}
     write(archive, f"docker.io/library/registry-grants:{tag}", files, stage["config"], folders=[BASE_FOLDER, "/tmp"])
 
 
 def pause(archive, name):
-    """What holds a Pod's namespaces: it does nothing."""
+    """Builds the pause image, which keeps a Pod's namespaces and does nothing."""
     write(archive, name, {"/bin/busybox": busybox()}, {"Entrypoint": ["/bin/busybox", "sleep", "2147483647"]})
 
 
 def workload(archive, name, text):
-    """Something to run. Each text makes another image, with another layer."""
+    """Builds the image of a workload. Each text results in another image, with another layer."""
     note = Path(archive).with_suffix(".txt")
     note.write_text(text + "\n")
     config = {"Entrypoint": ["/bin/busybox", "sleep", "2147483647"], "User": "65532:65532"}
@@ -60,7 +60,7 @@ def workload(archive, name, text):
 
 
 def client(archive, name, crane, credential_provider):
-    """A registry client that gets its own tokens from AWS: push.sh."""
+    """Builds the image of a registry client that requests its own tokens from AWS (push.sh)."""
     files = {
         "/bin/busybox": busybox(),
         "/bin/crane": Path(crane),
@@ -74,15 +74,15 @@ def client(archive, name, crane, credential_provider):
 def busybox():
     found = packages.busybox()
     if not found:
-        raise Failure("there is no static busybox here (Debian's package busybox-static)")
+        raise Failure("there is no static busybox on this machine: install Debian's package busybox-static")
     return found
 
 
-# ---- From the Dockerfile
+# ---- Reading the Dockerfile
 
 
 def final_stage(text):
-    """The last stage of the Dockerfile: its image's configuration, and where the binary is in it."""
+    """Reads the last stage of the Dockerfile: the configuration of the image, and the path of the binary in it."""
     config = {"Env": BASE_ENVIRONMENT, "WorkingDir": BASE_FOLDER, "Labels": {}, "ExposedPorts": {}}
     arguments, binary = {}, None
     stages = re.split(r"^(?=FROM )", re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", text, flags=re.M)), flags=re.M)
@@ -92,7 +92,7 @@ def final_stage(text):
             case "FROM" if rest == BASE:
                 pass
             case "FROM":
-                raise Failure(f"the Dockerfile's base is {rest}, not {BASE}: {__name__} has to know what is in it")
+                raise Failure(f"the Dockerfile's base is {rest}, not {BASE}: update the list of its files in {__name__}")
             case "ARG":
                 name, _, value = rest.partition("=")
                 arguments[name] = value
@@ -104,7 +104,7 @@ def final_stage(text):
             case "COPY":
                 source, binary = re.fullmatch(r"--from=builder (\S+) (\S+)", rest).groups()
                 if source != BUILT_BINARY:
-                    raise Failure(f"the Dockerfile copies {source}; {__name__} knows {BUILT_BINARY} alone")
+                    raise Failure(f"the Dockerfile copies {source}, but {__name__} only supports {BUILT_BINARY}")
             case "USER":
                 config["User"] = rest
             case "EXPOSE":
@@ -112,12 +112,12 @@ def final_stage(text):
             case "ENTRYPOINT" | "CMD":
                 config[{"ENTRYPOINT": "Entrypoint", "CMD": "Cmd"}[instruction]] = json.loads(rest)
             case _:
-                raise Failure(f"{__name__} does not know the Dockerfile's `{line}`")
+                raise Failure(f"{__name__} does not support the Dockerfile's line `{line}`")
     return {"config": config, "binary": binary}
 
 
 def shared_libraries(binary):
-    """Path in the image → file: what the binary is linked with, all of which the base has to have."""
+    """Returns the libraries that the binary is linked with, as path in the image → file. The base image must have all."""
     found = {}
     for line in packages.linkage(binary).decode().splitlines():
         if "linux-vdso" in line:
@@ -133,7 +133,7 @@ def shared_libraries(binary):
 
 
 def write(archive, name, files, config, folders=()):
-    """An archive with one image of one layer: `files` is path in the image → file."""
+    """Builds an archive with one image of one layer. `files` maps paths in the image to files."""
     layer = layer_of(files, folders)
     configuration = json.dumps(
         {

@@ -1,11 +1,11 @@
-"""A machine within the machine: what is started in it cannot outlive it, and what it mounts and sets up ends with it.
+"""Isolation by Linux namespaces: processes, mounts and networks in them cannot outlive them.
 
-The command gets process, mount and network namespaces of its own. There is no bridge, address, firewall rule or mount of it
-outside, so nothing can be left there, however it ends: with the first process of a process namespace the kernel kills all
-others (containers as well), and with the last one go its mounts and its network. It reaches nothing outside, either.
+The command gets its own process, mount and network namespaces. It creates no bridge, address, firewall rule or mount
+outside, so nothing is left there, however it ends. When the first process of a process namespace ends, the kernel kills all
+others (containers, too), and the mounts and the network disappear with the last process. The command reaches nothing outside.
 
-What is not in a namespace is the control groups' tree: they are in one of our own, removed afterwards, and before the next
-start in case this process was killed.
+The control groups are not in a namespace. They are in a group of their own, which is removed afterwards, and also before the
+next start in case this process was killed.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-# Where the API server and AWS are, as seen from the node and its Pods. On the loopback interface of the namespace.
+# The address of the API server and AWS for the node and its Pods, on the loopback interface of the namespace.
 HOST = "10.250.0.1"
-# One for each checkout: two of them can run at the same time.
+# One per checkout, so that two checkouts can run at the same time.
 CGROUP = f"registry-grants-{hashlib.sha256(__file__.encode()).hexdigest()[:8]}"
 INSIDE = "REGISTRY_GRANTS_MACHINE"
 CGROUPS = Path("/sys/fs/cgroup")
@@ -31,7 +31,7 @@ NEW_MOUNTS, NEW_PROCESSES, NEW_NETWORK = 0x00020000, 0x20000000, 0x40000000  # C
 BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18  # MS_…, <linux/mount.h>
 SET_PARENT_DEATH_SIGNAL = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
-# The kubelet sets these for the whole machine. It gets files with the values that it wants instead.
+# The kubelet sets these for the entire machine. Instead, it gets files with the values that it wants.
 KERNEL_SETTINGS = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -43,16 +43,16 @@ KERNEL_SETTINGS = {
 
 
 class Ended(BaseException):
-    """A signal asked for the end."""
+    """A signal requested the end."""
 
 
-# ---- From outside
+# ---- Outside the namespaces
 
 
 def run(command, folders):
-    """Runs the command in a machine of its own; gives back its status. When this process is killed, all of it ends.
+    """Runs the command in its own namespaces, and returns its status. If this process is killed, everything ends.
 
-    `folders`: what may be removed before it starts and when it has ended, for the mounts in there are gone then.
+    `folders` are removed before the start and after the end, when they contain no mounts.
     """
     LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)  # `make` was killed
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -60,7 +60,7 @@ def run(command, folders):
     remove(folders)
     machine = None
     try:
-        call("unshare", NEW_PROCESSES)  # from now on, of children alone: the first one is its process 1
+        call("unshare", NEW_PROCESSES)  # from now on, for children only: the first one is process 1 in it
         machine = subprocess.Popen(
             [sys.executable, "-m", "node", "inside", *command],
             preexec_fn=lambda: LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL),
@@ -70,10 +70,10 @@ def run(command, folders):
         return 130
     finally:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, signal.SIG_IGN)  # the end is not to be interrupted
+            signal.signal(ending, signal.SIG_IGN)  # the cleanup must not be interrupted
         if machine:
             machine.kill()
-            machine.wait()  # the kernel lets it end last, after all others in it
+            machine.wait()  # it ends last, after all other processes in it
         remove(folders)
 
 
@@ -88,7 +88,7 @@ def remove(folders):
 
 
 def cgroup_roots():
-    """Ours, in each of the trees (version 1) or in the one that there is (version 2)."""
+    """Returns our control groups: one in each hierarchy (version 1), or the only one (version 2)."""
     trees = [CGROUPS] if (CGROUPS / "cgroup.controllers").exists() else [*CGROUPS.glob("*/")]
     return [tree / CGROUP for tree in dict.fromkeys(tree.resolve() for tree in trees) if (tree / "cgroup.procs").exists()]
 
@@ -96,14 +96,14 @@ def cgroup_roots():
 def make_cgroups():
     for root in cgroup_roots():
         root.mkdir(exist_ok=True)
-        for setting in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty at first, and nothing can run in it then
+        for setting in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty at first, so that no process can run in it
             if (root / setting).exists() and (root.parent / "cgroup.clone_children").exists():
                 (root / setting).write_text((root.parent / setting).read_text())
     if (CGROUPS / "cgroup.controllers").exists():
         available = (CGROUPS / "cgroup.controllers").read_text().split()
         for folder in (CGROUPS, CGROUPS / CGROUP):
             for controller in available:
-                with contextlib.suppress(OSError):  # one that cannot be handed down is none that the kubelet asks for
+                with contextlib.suppress(OSError):  # the kubelet does not need controllers that cannot be delegated
                     (folder / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
@@ -117,9 +117,9 @@ def remove_cgroups():
                     break
                 except FileNotFoundError:
                     break
-                except OSError:  # a process that was killed is still on its way out
+                except OSError:  # a process that was killed may still be ending
                     if time.monotonic() > deadline:
-                        print(f"node: {folder} cannot be removed: it is in use", file=sys.stderr)
+                        print(f"node: cannot remove {folder}: it is in use", file=sys.stderr)
                         break
                     time.sleep(0.05)
 
@@ -128,8 +128,8 @@ def remove_cgroups():
 
 
 def inside(command):
-    """Sets the machine up, runs the command, and takes in the orphans meanwhile; gives back the command's status."""
-    # A Ctrl-C is for the command; process 1 ends with it. (Not ignored, for the command would inherit that.)
+    """Sets up the namespaces, runs the command, reaps orphaned processes, and returns the command's status."""
+    # Ctrl-C is meant for the command, and process 1 ends with it. (It is not ignored, because the command would inherit that.)
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda _signal, _frame: None)
     call("unshare", NEW_MOUNTS | NEW_NETWORK)
@@ -153,10 +153,10 @@ def is_inside():
 
 
 def own_folders():
-    """What containerd, the CNI plugins and the kubelet write to fixed places."""
+    """Mounts private folders over the fixed paths that containerd, the CNI plugins and the kubelet write to."""
     mount("tmpfs", "/run", kind="tmpfs")
     mount("tmpfs", "/var/log", kind="tmpfs")
-    # /var/lib as it is, but for what they make in it: the folders need not exist outside.
+    # /var/lib without their changes. The folders need not exist outside.
     staged = Path(tempfile.mkdtemp(dir="/run"))
     for entry in Path("/var/lib").iterdir():
         if entry.name not in ("cni", "kubelet") and entry.is_dir() and not entry.is_symlink():
@@ -184,7 +184,7 @@ def mount(source, target, flags=0, kind=None):
 
 
 def call(name, *arguments):
-    """A system call; raises OSError when it fails."""
+    """Makes a system call. Raises OSError if it fails."""
     if getattr(LIBC, name)(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

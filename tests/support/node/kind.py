@@ -1,7 +1,7 @@
-"""The same cluster by kind, for those who have Docker. Only what differs stands here: who makes the cluster and the node.
+"""The same cluster with kind, for machines with Docker. This module only has the differences: kind creates cluster and node.
 
-AWS runs beside it, on the address that this machine has in a Docker network of its own. What an earlier run left is removed
-first. Needs Linux: elsewhere Docker's networks are not this machine's.
+AWS runs outside of it, on this machine's address in a separate Docker network. Leftovers of an earlier run are removed first.
+Needs Linux, because Docker's networks are not part of the machine on other systems.
 """
 
 import base64
@@ -16,7 +16,7 @@ from node import registry
 
 NAME = "registry-grants-e2e"  # of the cluster and of the network
 NODE = f"{NAME}-control-plane"
-SHARED = "/registry-grants"  # the node's view of the folder that it shares with us
+SHARED = "/registry-grants"  # the path in the node of the shared folder
 PROVIDER = {
     "image-credential-provider-config": f"{SHARED}/credential-provider.json",
     "image-credential-provider-bin-dir": f"{SHARED}/bin",
@@ -53,7 +53,7 @@ class Kind(stack.Stack):
             (folder / "hosts.toml").write_text(registry.hosts_toml(host))
         kubeconfig = self._kubernetes / "kind.kubeconfig"
         config = self._write("kind.json", json.dumps(cluster(self._shared)))
-        # kind hands these on to the node. By the proxy, containerd reaches the registry by its real name.
+        # kind passes these to the node. The proxy lets containerd reach the registry by its real name.
         environment = {"HTTP_PROXY": f"http://{proxy}", "NO_PROXY": self.HOST, "KIND_EXPERIMENTAL_DOCKER_NETWORK": NAME}
         create = ["kind", "create", "cluster", f"--config={config}", f"--kubeconfig={kubeconfig}", "--wait=120s"]
         run(*create, environment=environment)
@@ -83,7 +83,7 @@ class Kind(stack.Stack):
 
 
 def cluster(shared):
-    # Of the two forms that kubeadm has for flags, kind takes the one of the version that it uses.
+    # kubeadm has two forms for flags. kind uses the one of its version.
     patches = [
         {
             "kind": "InitConfiguration",

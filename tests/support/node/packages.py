@@ -1,4 +1,4 @@
-"""What a node needs from the system: programs, and the Debian packages that they are in."""
+"""The programs that a node needs from the system, with their Debian packages."""
 
 import os
 import shutil
@@ -15,28 +15,28 @@ PROGRAMS = {
     "ip": "iproute2",
     "ldd": "libc-bin",
 }
-# Whatever else a system may have, the images that are made here need one that needs no library.
+# The images that are built here need a busybox that is linked statically.
 BUSYBOX = [Path("/bin/busybox"), Path("/usr/bin/busybox")]
 
 
 class Failure(Exception):
-    """The text is for the person who runs this."""
+    """An error whose text is shown to the user."""
 
 
 def ensure():
-    """Installs what is missing, where that is possible."""
+    """Installs missing packages, if possible."""
     if sys.platform != "linux":
-        raise Failure("a node needs Linux; with Docker, `make e2e CLUSTER=kind` works elsewhere as well")
+        raise Failure("a node needs Linux; with Docker, use `make e2e CLUSTER=kind`")
     if os.geteuid() != 0:
-        raise Failure("a node needs root; with Docker, there is `make e2e CLUSTER=kind`")
+        raise Failure("a node needs root; with Docker, use `make e2e CLUSTER=kind`")
     os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
     packages = missing()
     if not packages:
         return
     if not shutil.which("apt-get"):
-        raise Failure(f"install what these Debian packages have: {' '.join(packages)} (there is no apt-get here)")
+        raise Failure(f"install the programs of these Debian packages: {' '.join(packages)} (apt-get is not available)")
     print(f"node: apt-get install {' '.join(packages)}", file=sys.stderr, flush=True)
-    # containerd's package starts a service of its own where there is systemd; it is neither used nor touched.
+    # On systems with systemd, containerd's package starts a service. It is neither used nor changed.
     command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for attempt in (command, ["apt-get", "update", "--quiet"], command):
@@ -44,7 +44,7 @@ def ensure():
         if attempt == command and installed.returncode == 0:
             break
     if packages := missing():
-        raise Failure(f"apt-get could not install {' '.join(packages)}; why stands above")
+        raise Failure(f"apt-get could not install {' '.join(packages)}; see its output above")
 
 
 def missing():
@@ -61,7 +61,7 @@ def cni_plugins():
 
 
 def busybox():
-    """A static busybox, or None."""
+    """Returns the path of a static busybox, or None."""
     for path in BUSYBOX:
         if path.exists() and b"not a dynamic executable" in linkage(path):
             return path

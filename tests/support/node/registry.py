@@ -1,12 +1,12 @@
-"""How a node reaches an emulated registry: containerd's configuration, and ECR's credential provider for the kubelet."""
+"""Access of a node to an emulated registry: containerd's configuration, and ECR's credential provider for the kubelet."""
 
 import json
 from pathlib import Path
 
 
 def hosts_toml(registry):
-    """For containerd: the registry by plain HTTP, for the emulation has no certificate."""
-    # `server` alone does not do: containerd 1.6 makes https of it.
+    """Configures containerd to use plain HTTP for the registry, because the emulation has no certificate."""
+    # `server` alone is not enough: containerd 1.6 changes it to https.
     return f"""server = "http://{registry}"
 
 [host."http://{registry}"]
@@ -15,10 +15,10 @@ capabilities = ["pull", "resolve"]
 
 
 def write(folder, seen_as, aws):
-    """Writes what the provider reads, and the kubelet's configuration of it; gives back both paths, as the node sees them.
+    """Writes the provider's files and the kubelet's configuration for it. Returns both paths in the node.
 
-    `seen_as` is where the node has `folder`. The provider takes who the instance is from `instance-credentials.json`, as it
-    would from the instance's metadata service.
+    `seen_as` is the path of `folder` in the node. The provider reads the instance's identity from `instance-credentials.json`
+    instead of the instance's metadata service.
     """
     seen_as = Path(seen_as)
     credentials, aws_config = "instance-credentials.json", "aws-config"

@@ -147,11 +147,11 @@ impl ApiServer {
                 .unwrap_or_default()
         };
         let kind =
-            kind(text("/kind")).with_context(|| format!("{} is not known here", text("/kind")))?;
+            kind(text("/kind")).with_context(|| format!("unknown kind {}", text("/kind")))?;
         let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
         ensure!(
             !name.is_empty() && kind.namespaced != namespace.is_empty(),
-            "{name:?} in {namespace:?} is no object"
+            "{name:?} in {namespace:?} is not an object"
         );
         Ok((self.api(namespace, &kind).await?, name.to_owned()))
     }

@@ -258,7 +258,7 @@ impl Cluster {
     /// When the API server does not answer.
     pub async fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
         let known =
-            crate::api_server::kind(kind).with_context(|| format!("{kind} is not known here"))?;
+            crate::api_server::kind(kind).with_context(|| format!("unknown kind {kind}"))?;
         self.api_server
             .list(namespace, &known)
             .await
@@ -370,7 +370,7 @@ impl Cluster {
                     .collect();
                 ensure!(
                     lacking.is_empty(),
-                    "{} of {} lack it; {}",
+                    "{} of {} do not meet it; {}",
                     lacking.len(),
                     all.len(),
                     some.join("\n")
@@ -450,7 +450,7 @@ fn known(object: &str) -> Result<(Kind, &str)> {
         .split_once('/')
         .with_context(|| format!("{object} is not KIND/NAME"))?;
     Ok((
-        kind(of).with_context(|| format!("{of} is not known here"))?,
+        kind(of).with_context(|| format!("unknown kind {of}"))?,
         name,
     ))
 }

@@ -39,7 +39,7 @@ impl Finished {
 
 fn said<'a>(stderr: &'a str, stdout: &'a str) -> &'a str {
     match (stderr.trim(), stdout.trim()) {
-        ("", "") => "it said nothing",
+        ("", "") => "it printed nothing",
         ("", stdout) => stdout,
         (stderr, _) => stderr,
     }

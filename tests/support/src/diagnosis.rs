@@ -53,7 +53,7 @@ impl fmt::Display for Diagnosis<'_> {
         let lines: Vec<&str> = lines.lines().filter(concerns).collect();
         writeln!(
             f,
-            "what the operator said of it at last ({}):",
+            "the operator's last log lines about it ({}):",
             log.display()
         )?;
         for line in &lines[lines.len().saturating_sub(LINES)..] {

@@ -18,7 +18,7 @@ impl Document {
     /// When it is not JSON.
     pub fn parse(text: &str) -> Result<Self> {
         Ok(Self(
-            serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?,
+            serde_json::from_str(text).with_context(|| format!("not JSON: {text}"))?,
         ))
     }
 

@@ -243,13 +243,13 @@ impl Emulation {
 
     async fn until(&self, account: &str, action: &str, wanted: bool) -> Result<()> {
         let call = json!({"account": account, "action": action});
-        let state = if wanted { "held" } else { "held no longer" };
+        let state = if wanted { "held" } else { "no longer held" };
         eventually(
             &format!("{action} of account {account} is {state}"),
             async || {
                 let held = self.ask("GET", "held", &Value::Null).await?;
                 let is_held = held.as_array().is_some_and(|held| held.contains(&call));
-                ensure!(is_held == wanted, "held are {held}");
+                ensure!(is_held == wanted, "held calls: {held}");
                 Ok(())
             },
         )

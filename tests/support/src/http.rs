@@ -40,5 +40,5 @@ pub(crate) async fn request(
         .map(|(_, body)| body.to_owned());
     status
         .zip(body)
-        .with_context(|| format!("{}: no answer in HTTP, but {answer:?}", what()))
+        .with_context(|| format!("{}: not an HTTP answer: {answer:?}", what()))
 }

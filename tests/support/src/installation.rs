@@ -82,7 +82,7 @@ impl Deref for Exclusive {
     fn deref(&self) -> &Installation {
         self.installation
             .as_ref()
-            .expect("taken out only when it is dropped")
+            .expect("taken only when it is dropped")
     }
 }
 
@@ -164,7 +164,7 @@ impl Installation {
         Emulation::of(&self.stack).reset().await?;
         let cluster = &self.cluster;
         for kind in ["carg", "awsaccount"] {
-            eventually("what another test left is gone", async || {
+            eventually("the objects of the previous test are gone", async || {
                 let all = cluster.list("", kind).await?;
                 for object in &all {
                     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();

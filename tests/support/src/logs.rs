@@ -266,5 +266,5 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Err
 /// Parses RFC 3339, in UTC.
 fn parse_time(text: &str) -> Result<SystemTime> {
     let text = text.replace("+00:00", "Z");
-    humantime::parse_rfc3339(&text).with_context(|| format!("{text:?} is no time"))
+    humantime::parse_rfc3339(&text).with_context(|| format!("{text:?} is not a time"))
 }

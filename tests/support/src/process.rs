@@ -37,7 +37,7 @@ impl Companion {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
-            .context("`sh`, which is to end the process with this one, cannot be started")?;
+            .context("`sh`, which ends the process together with this one, cannot be started")?;
         companion.watcher = Some(watcher);
         Ok(companion)
     }

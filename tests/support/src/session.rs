@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         let account = role_arn
             .split(':')
             .nth(4)
-            .with_context(|| format!("{role_arn} is no role's ARN"))?;
+            .with_context(|| format!("{role_arn} is not a role's ARN"))?;
         Self::of_root(stack, account).assume(role_arn).await
     }
 

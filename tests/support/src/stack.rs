@@ -150,7 +150,7 @@ impl Stack {
             .status();
         ensure!(
             tools.context("tools/install cannot be started")?.success(),
-            "tools/install failed; why stands above"
+            "tools/install failed; see its output above"
         );
         std::fs::create_dir_all(folder)?;
         // The child does not get our standard error: a process that reads that to its end would
@@ -260,10 +260,10 @@ fn first_line(child: &mut Child) -> Result<Info> {
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
     if line.is_empty() {
-        bail!("the local stack did not start; why is what stack.py said");
+        bail!("the local stack did not start; see the output of stack.py");
     }
     serde_json::from_str(&line)
-        .with_context(|| format!("stack.py printed something else than where it is: {line}"))
+        .with_context(|| format!("stack.py did not print its addresses: {line}"))
 }
 
 /// Removes our files from an earlier stack in the folder (stack.py removes its own): caches of a

@@ -1,10 +1,10 @@
-//! Requests and policies by dice that fall the same every time. What is generated, the simulator
-//! takes as valid: its keys are ones that exist, its documents are well-formed.
+//! Generates requests and policies from a seed. The simulator accepts them as valid: the condition
+//! keys exist, and the documents are well-formed.
 
 use registry_grants::policy::evaluate::{Principal, PrincipalKind};
 use serde_json::{Map, Value, json};
 
-/// A request with the policies that decide it.
+/// A request with the policies that apply to it.
 pub struct Case {
     pub principal: Principal,
     pub action: &'static str,
@@ -24,13 +24,14 @@ impl Case {
             .chain(&self.resource)
     }
 
-    /// Whether a document says this somewhere.
+    /// Returns whether a document contains this text.
     pub fn says(&self, text: &str) -> bool {
         self.documents()
             .any(|document| document.to_string().contains(text))
     }
 
-    /// Whether a document of the first version has what is a variable in the second.
+    /// Returns whether a document of the first version contains text that is a variable in the
+    /// second.
     pub fn has_variables_before_their_time(&self) -> bool {
         let texts = self.documents().map(Value::to_string);
         texts
@@ -38,7 +39,7 @@ impl Case {
             .any(|text| text.contains("2008-10-17") && text.contains("${"))
     }
 
-    /// Whether a statement has this element.
+    /// Returns whether a statement has this element.
     pub fn has(&self, element: &str) -> bool {
         let statements = self
             .documents()
@@ -228,12 +229,12 @@ impl Dice {
         of[self.0.usize(..of.len())]
     }
 
-    /// Once in so many times.
+    /// Returns true once in so many calls, on average.
     fn once_in(&mut self, times: u32) -> bool {
         self.0.u32(..times) == 0
     }
 
-    /// One of some, or a list of a few of them.
+    /// Returns one of these values, or a list of a few of them.
     fn some(&mut self, of: &[&str]) -> Value {
         match self.0.u32(..3) {
             0 => json!([self.one(of), self.one(of)]),
@@ -339,7 +340,8 @@ impl Dice {
         }
     }
 
-    /// With what ours derives from the principal, for the simulator derives nothing.
+    /// Adds the keys that our evaluator derives from the principal, because the simulator derives
+    /// none.
     fn context(&mut self, principal: &Principal) -> Map<String, Value> {
         let mut context = Map::new();
         if let Some(account) = &principal.account {
@@ -393,7 +395,7 @@ impl Dice {
         let bounded = principal.kind != PrincipalKind::Service && self.once_in(4);
         Case {
             boundary: bounded.then(|| self.of_identity()),
-            // There is no role without a trust policy.
+            // Every role has a trust policy.
             resource: (on == ROLE || on != "*" && !self.once_in(6)).then(|| self.of_resource()),
             resource_account: own.unwrap_or_else(|| OWNER.into()),
             principal,
@@ -405,7 +407,7 @@ impl Dice {
     }
 }
 
-/// So many cases; of one seed always the same.
+/// Generates this number of cases, which are the same for the same seed.
 pub fn cases(seed: u64, count: usize) -> Vec<Case> {
     let mut dice = Dice(fastrand::Rng::with_seed(seed));
     (0..count).map(|_| dice.case()).collect()

@@ -56,7 +56,7 @@ async fn order(
 }
 
 #[tokio::test(start_paused = true)]
-async fn revocations_come_first_then_changes_then_retries_then_resyncs() {
+async fn slots_go_to_revocations_changes_retries_and_resyncs_in_order() {
     use Priority::{Change, Resync, Retry, Revocation};
     let waiting = [
         (Resync, "x"),
@@ -77,7 +77,7 @@ async fn revocations_come_first_then_changes_then_retries_then_resyncs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_with_many_grants_does_not_keep_the_others_waiting() {
+async fn many_grants_of_a_namespace_do_not_delay_other_namespaces() {
     let mut waiting = vec![(Priority::Retry, "many"); 30];
     waiting.push((Priority::Retry, "one"));
     let served = order(&Slots::new(1), &waiting).await;
@@ -89,7 +89,7 @@ async fn a_namespace_with_many_grants_does_not_keep_the_others_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
+async fn many_changes_do_not_block_a_resync_for_ever() {
     let mut waiting = vec![(Priority::Resync, "quiet")];
     waiting.extend(vec![(Priority::Change, "loud"); 50]);
     let served = order(&Slots::new(1), &waiting).await;
@@ -107,7 +107,7 @@ async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
 #[case(Priority::Revocation, Priority::Change)]
 #[case(Priority::Revocation, Priority::Resync)]
 #[tokio::test(start_paused = true)]
-async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(
+async fn constant_urgent_work_blocks_no_other_work_for_ever(
     #[case] stream: Priority,
     #[case] quiet: Priority,
 ) {
@@ -134,7 +134,7 @@ async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_urgent_work_resyncs_leave_a_place_to_changes_and_changes_some_to_revocations() {
+async fn idle_slots_are_reserved_for_work_of_higher_priority() {
     let slots = Slots::new(4);
     let enter =
         |urgency| rate_limit::with(work(urgency, "x"), slots.enter("a", false)).now_or_never();
@@ -149,7 +149,7 @@ async fn without_urgent_work_resyncs_leave_a_place_to_changes_and_changes_some_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_is_deleted_while_it_waits_as_a_resync_is_served_as_a_revocation() {
+async fn waiting_resync_that_is_deleted_becomes_a_revocation() {
     let (slots, pending) = (Slots::new(4), Pending::default());
     for _ in 0..300 {
         let slots = slots.clone();
@@ -185,7 +185,7 @@ async fn a_grant_that_is_deleted_while_it_waits_as_a_resync_is_served_as_a_revoc
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_begins_with_the_slot_that_it_waited_for_and_never_holds_it_for_another_account() {
+async fn first_slot_of_work_is_used_only_for_its_account() {
     let slots = Slots::new(1);
     let free = |account| {
         rate_limit::with(work(Priority::Change, "x"), slots.enter(account, false))
@@ -222,7 +222,7 @@ async fn free_outside(slots: &Slots, account: &'static str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revocation_makes_the_documents_that_it_waits_for_urgent() {
+async fn waiting_revocation_makes_work_on_its_documents_urgent() {
     let slots = Slots::new(1);
     let busy = rate_limit::with(work(Priority::Change, "x"), slots.enter("a", false)).await;
     let enter = |urgency, for_all| {
@@ -247,7 +247,7 @@ async fn a_revocation_makes_the_documents_that_it_waits_for_urgent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_account_whose_slots_are_taken_holds_up_no_other_and_who_gives_up_waiting_holds_none() {
+async fn busy_account_delays_no_other_and_aborted_waits_hold_no_slot() {
     let slots = Slots::new(2);
     let _busy = [slots.enter("a", false).await, slots.enter("a", false).await];
     let waits = tokio::time::timeout(Duration::from_secs(60), slots.enter("a", false));
@@ -340,7 +340,7 @@ async fn grant(
 #[case(5.0)]
 #[case(2.0)]
 #[tokio::test(start_paused = true)]
-async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more(#[case] rate: f64) {
+async fn throttled_accounts_delay_no_other_account(#[case] rate: f64) {
     let (slots, buckets) = (Slots::new(4), Buckets::default());
     let services: BTreeMap<String, Arc<Service>> = (0..4)
         .map(|account| (account.to_string(), Service::new(rate)))

@@ -8,7 +8,7 @@
 //! write next. A refused write changes nothing. An accepted write removes access only from
 //! principals that are proven to be refused.
 //!
-//! 1. **Whole**: everything that is asked for. Nearly always this is accepted.
+//! 1. **Whole**: everything that grants ask for. Nearly always this is accepted.
 //! 2. **Kept**: the access that the document already grants and that is still asked for. If AWS
 //!    accepts it, the newcomers are at fault, and every revocation is done. If AWS refuses it,
 //!    foreign statements or a member are at fault.
@@ -36,7 +36,7 @@ use std::time::Duration;
 
 /// Maximum number of members that one sync leaves out, one at a time.
 pub const PROBES: usize = 32;
-/// Longest pause before a refused write is tried again.
+/// Longest pause before a refused write is retried.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Time within which an interrupted search can be resumed. Later, too much may have changed.
 const TAKEN_UP_WITHIN: Duration = Duration::from_secs(600);
@@ -48,7 +48,7 @@ pub struct Search<A> {
     phase: Phase,
     /// The principals that are proven to be refused, and are not in the document.
     refused: BTreeMap<String, Refused<A>>,
-    /// The refused principals that are tried again in this sync.
+    /// The refused principals that this sync retries.
     retried: BTreeSet<String>,
     /// Unique IDs in foreign statements, each with the time of the first refused write while the
     /// document showed it.

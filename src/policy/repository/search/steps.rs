@@ -80,7 +80,7 @@ impl<A: Clone> Search<A> {
         }
     }
 
-    /// Writes everything that is asked for, unless AWS has refused just that a moment ago.
+    /// Writes everything that grants ask for, unless AWS has just refused that.
     fn step_whole<Id: Ord + Clone>(
         &mut self,
         sync: &CurrentSync<'_, Id>,
@@ -108,7 +108,7 @@ impl<A: Clone> Search<A> {
         self.send(sync, whole, Left::default())
     }
 
-    /// Writes what the document grants already and that is still asked for.
+    /// Writes what the document already grants and grants still ask for.
     fn step_kept<Id: Ord + Clone>(
         &mut self,
         sync: &CurrentSync<'_, Id>,

@@ -1,4 +1,4 @@
-"""Assuming a role: when the trust policy is enough, and what conditions on either side ask for."""
+"""Assuming a role: when the trust policy alone suffices, and the conditions on both sides."""
 
 from aws.checks.sides import deny_identity
 from aws.checks.stack import Check, allow, client, policy, root, trust

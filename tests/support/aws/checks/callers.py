@@ -1,4 +1,4 @@
-"""Callers that are known by more than their account: members of an organization, and AWS services."""
+"""Callers that are identified by more than their account: members of an organization, and AWS services."""
 
 import json
 import tempfile
@@ -46,7 +46,7 @@ class Organizations(Repository):
         return True
 
     def callers(self):
-        """One of the team, one beside it, one of another organization, one of none; each with every permission of its own."""
+        """A member of the unit, one of another unit, one of another organization and one of none, each with all permissions."""
         accounts = [self.member(path) for path in (INSIDE, BESIDE, "o-9999999999/r-ab12/ou-ab12-11111111/", None)]
         return [self.instance(account, allow("*")) for account in accounts]
 
@@ -68,7 +68,7 @@ class Organizations(Repository):
         callers = self.callers()
         nowhere = {"Null": {"aws:PrincipalOrgID": "true", "aws:PrincipalOrgPaths": "true"}}
         self.assertWho([False, False, False, True], callers, nowhere)
-        # True of the empty set as well: the reason why nobody should write it in an Allow.
+        # Also true for the empty set, which is why it should not be used in an Allow.
         for_all = {"ForAllValues:StringLike": {"aws:PrincipalOrgPaths": f"{TEAM}*"}}
         self.assertWho([True, False, False, True], callers, for_all)
         not_ours = {"StringNotEquals": {"aws:PrincipalOrgID": ORGANIZATION}}
@@ -196,7 +196,7 @@ class PlantedPolicies(Repository):
                 asked = {"account": self.own, "region": REGION, "repository": "app", "text": text}
                 control("/_stack/plant-policy", asked)
                 self.assertEqual(self.ecr.get_repository_policy(repositoryName="app")["policyText"], text)
-                # Nobody gets in by what cannot be read, and it can be put right.
+                # A policy that cannot be read allows nothing, and can be replaced.
                 keys = self.instance(self.account(), allow("*"))
                 call = client("ecr", keys).list_images
                 self.assertRefused("AccessDeniedException", call, registryId=self.own, repositoryName="app")

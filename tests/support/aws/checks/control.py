@@ -1,4 +1,4 @@
-"""The stack's own parts: the call log, calls held on demand, the API server, and the ends of its processes."""
+"""The stack itself: the call log, calls held on demand, the API server, and the end of its processes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ EC2 = trust({"Service": "ec2.amazonaws.com"})
 
 
 def eventually(what, question):
-    """Waits for what is on its way; the bound is for what never comes."""
+    """Waits for a condition, but not for ever."""
     deadline = time.monotonic() + 30
     while not question():
         if time.monotonic() > deadline:
@@ -73,7 +73,7 @@ class HeldCalls(Check):
         self.assertEqual(control("/_stack/release", self.call), {"released": 1})
         caller.join()
         self.assertEqual(self.policies(), ["p"])
-        self.put()  # only the next one was to be held
+        self.put()  # only the next call was held
 
     def test_a_held_call_whose_client_goes_away_is_never_carried_out(self):
         control("/_stack/hold", self.call)
@@ -88,7 +88,7 @@ class HeldCalls(Check):
                 + form
             )
             eventually("the call is held", self.held)
-        eventually("the call is given up", lambda: not self.held())
+        eventually("the call is abandoned", lambda: not self.held())
         self.assertEqual(self.policies(), [])
 
     def test_a_call_that_was_never_made_is_not_held_after_release(self):
@@ -119,7 +119,7 @@ class StoppedWork(Check):
         roles = [
             {role["RoleName"] for role in client("iam", account).list_roles()["Roles"]} for account in (own, other)
         ]
-        self.assertEqual(roles, [{"instance", "one"}, {"instance", "two"}])  # the root is not stopped
+        self.assertEqual(roles, [{"instance", "one"}, {"instance", "two"}])  # root is not stopped
         self.assertEqual(done, ["one"])
         self.assertTrue(reader.is_alive())
         control("/_stack/resume", both)
@@ -153,7 +153,7 @@ class Cluster(Check):
 
 
 class Processes(Check):
-    """Stacks of its own, ended in each way: nothing of them may stay."""
+    """Starts stacks, ends each in another way, and checks that nothing is left of them."""
 
     def start(self, **environment):
         folder = tempfile.TemporaryDirectory()
@@ -202,7 +202,7 @@ class Processes(Check):
 
 
 def running_in(folder):
-    """The processes whose command or standard output is in the folder (Linux); elsewhere none is seen."""
+    """Returns the processes whose command or standard output is in the folder (on Linux; elsewhere none)."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

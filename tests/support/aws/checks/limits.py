@@ -1,4 +1,4 @@
-"""What narrows access that both sides grant: boundaries, denials on each side, a principal that is another one now."""
+"""Limits of access that both sides grant: boundaries, denials on each side, a recreated principal."""
 
 import datetime
 import json
@@ -17,7 +17,7 @@ class Boundaries(Sides):
         self.open()
 
     def bound(self, *statements):
-        """A boundary of the role with these statements, a new version of the one that it has."""
+        """Sets the role's boundary to these statements, as a new version of the policy."""
         document = policy(*statements)
         if "PermissionsBoundary" in self.iam.get_role(RoleName="instance")["Role"]:
             arn = f"arn:aws:iam::{self.b}:policy/boundary"
@@ -142,7 +142,7 @@ class Denials(Sides):
             with self.subTest(listed):
                 self.repository(yes, {**no, "NotPrincipal": {"AWS": listed}})
                 self.assertEqual(self.may(), works)
-        # Whoever has a boundary is denied in any case.
+        # A caller with a boundary is always denied.
         everything = self.iam.create_policy(PolicyName="all", PolicyDocument=policy(allow("*")))["Policy"]["Arn"]
         self.iam.put_role_permissions_boundary(RoleName="instance", PermissionsBoundary=everything)
         self.assertEqual(self.may(), set())

@@ -1,4 +1,4 @@
-"""Managed policies as they are read: of AWS, of the account, of no other."""
+"""Reads of managed policies: those of AWS, of the account, and of another account."""
 
 import json
 
@@ -17,7 +17,7 @@ class ManagedPolicies(Check):
         return self.iam.create_policy(PolicyName=name, PolicyDocument=DOCUMENT, **more)["Policy"]["Arn"]
 
     def document(self, arn, iam=None):
-        """The document of the default version, as an operator has to find it."""
+        """Returns the document of the default version, read as the operator reads it."""
         iam = iam or self.iam
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
         return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]

@@ -1,4 +1,4 @@
-"""Least privilege: a management role as the operator has one, what it may do and what it is denied."""
+"""Least privilege: what the operator's management role may do, and what it is denied."""
 
 from aws.checks.stack import REGION, Check, allow, client, policy, root, trust
 

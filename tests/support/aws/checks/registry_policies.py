@@ -1,4 +1,4 @@
-"""The registry's own policy: how it is written and read, and that it counts for every request to the registry."""
+"""Registry policies: writes, reads, and their effect on every request to the registry."""
 
 import json
 
@@ -110,7 +110,7 @@ class Enforced(Sides):
             call()
             self.put(deny("*", "ecr:Get*", Resource="*"))
             self.assertRefused("AccessDeniedException", call, status=400)
-        # Who asks for a token asks its own registry, not those where it is used.
+        # A token is requested from the caller's own registry, not from those where it is used.
         client("ecr", self.keys).get_authorization_token()
 
     def test_what_it_allows_is_allowed_like_by_the_repositorys_policy(self):

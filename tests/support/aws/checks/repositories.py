@@ -1,4 +1,4 @@
-"""Repositories and their policies: what ECR refuses, and in which form it gives policies back."""
+"""Repositories and their policies: what ECR refuses, and the form in which it returns policies."""
 
 import json
 
@@ -48,7 +48,7 @@ class Repositories(Check):
     def test_malformed_policies_are_refused(self):
         for text in (
             "not JSON",
-            # Which of the two would count?
+            # It is not defined which of the two would apply.
             '{"Statement":[{"Effect":"Allow","Effect":"Deny","Principal":"*","Action":"ecr:*"}]}',
             '{"Statement":[],' + grant("*")[1:],
             policy(allow(PULL)),

@@ -1,4 +1,4 @@
-"""Roles and instance profiles: what is written comes back, and what AWS refuses is refused, with its codes."""
+"""Roles and instance profiles: reads return what was written, and errors have AWS's codes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Session tags that are passed on from role to role, and the operator's printed trust policy for such sessions."""
+"""Transitive session tags, and the trust policy that the operator prints for such sessions."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ class SessionTags(Check):
         self.registry, self.operator = self.account(), self.account()
 
     def operators_session(self, *statements):
-        """A session with the tags of EKS Pod Identity, all transitive."""
+        """Returns a session with the tags of EKS Pod Identity, all transitive."""
         iam = client("iam", self.operator)
         service = trust({"Service": "pods.eks.amazonaws.com"}, Action=["sts:AssumeRole", "sts:TagSession"])
         role = iam.create_role(RoleName="registry-grants-operator", AssumeRolePolicyDocument=service)["Role"]["Arn"]
@@ -54,7 +54,7 @@ class SessionTags(Check):
         both = trust({"AWS": root(self.operator)}, Action=["sts:AssumeRole", "sts:TagSession"])
         client("iam", self.registry).update_assume_role_policy(RoleName="registry-grants", PolicyDocument=both)
         chained = self.session(keys, role)
-        # It stays transitive.
+        # The tag stays transitive.
         further = client("iam", self.registry).create_role(
             RoleName="further", AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{self.registry}:role/registry-grants"})
         )["Role"]["Arn"]

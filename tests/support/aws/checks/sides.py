@@ -1,4 +1,4 @@
-"""A registry and a consumer of it, and what the consumer may: by the API, and with a real client."""
+"""A registry and a consumer, and the access of the consumer through the API and with a real client."""
 
 import contextlib
 import itertools
@@ -25,9 +25,9 @@ def deny_identity(actions, resources="*", **more):
 
 
 class Sides(Check):
-    """Registry A has `app` with an image in it; an instance of B may do anything, as far as B is asked."""
+    """Registry A has the repository `app` with an image. Account B allows its instance everything."""
 
-    # A client does not push what is there.
+    # A client does not push an image that exists.
     _tags = (f"pushed-{number}" for number in itertools.count())
 
     def setUp(self):
@@ -57,7 +57,7 @@ class Sides(Check):
             yield Crane(folder, self.registry, keys)
 
     def may(self, keys=None):
-        """What works of listing by the API, and of pulling and pushing with a client; whatever does not is denied."""
+        """Returns which of these work: listing with the API, pulling and pushing with a client. The others are denied."""
         keys = keys or self.keys
         works = set()
         ecr = client("ecr", keys)

@@ -1,4 +1,4 @@
-"""The stack that the checks share, and the ways to it: AWS clients, accounts, policies."""
+"""The stack that the checks share, with AWS clients, accounts and policies for it."""
 
 import base64
 import contextlib
@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 STACK = Path(__file__).resolve().parents[2] / "stack.py"
 REGION = "us-east-1"
-# What the running stack said about itself.
+# The addresses that the running stack printed.
 facts = {}
 
 
@@ -42,7 +42,7 @@ def running():
 
 
 class Keys(NamedTuple):
-    """Credentials, as a client takes them."""
+    """Credentials for a client."""
 
     access_key: str
     secret: str = "x"
@@ -50,13 +50,13 @@ class Keys(NamedTuple):
 
 
 class Check(unittest.TestCase):
-    """A test with account numbers of its own."""
+    """A test with its own account numbers."""
 
     _numbers = itertools.count(100000000001)
 
     @classmethod
     def account(cls):
-        """A number that no other test has; as an access key, it is that account's root."""
+        """Returns an account number that no other test has. As an access key, it is that account's root."""
         return str(next(cls._numbers))
 
     def assertRefused(self, code, call, *arguments, status=None, **named):
@@ -69,12 +69,12 @@ class Check(unittest.TestCase):
         return error["Error"]["Message"]
 
     def session(self, keys, role_arn, **more):
-        """The credentials of a role's session."""
+        """Returns the credentials of a role's session."""
         answer = client("sts", keys).assume_role(RoleArn=role_arn, RoleSessionName="check", **more)["Credentials"]
         return Keys(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
 
     def instance(self, account, *statements, name="instance"):
-        """An EC2 instance of the account whose role has these permissions: the session that it runs with."""
+        """Returns the session of an EC2 instance in the account, whose role has these permissions."""
         iam = client("iam", account)
         role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust({"Service": "ec2.amazonaws.com"}))
         if statements:
@@ -84,7 +84,7 @@ class Check(unittest.TestCase):
 
 @functools.cache
 def _session():
-    # Without the person's configuration and environment: keys are named where they are used.
+    # Without the user's configuration and environment: keys are passed explicitly.
     session = botocore.session.Session(include_builtin_handlers=True)
     session.set_config_variable("config_file", os.devnull)
     session.set_config_variable("credentials_file", os.devnull)
@@ -93,7 +93,7 @@ def _session():
 
 @functools.cache
 def client(service, keys, region=REGION):
-    """An AWS client with these keys; an account's number alone means its root."""
+    """Returns an AWS client with these keys. An account's number alone means its root."""
     keys = keys if isinstance(keys, Keys) else Keys(keys)
     return _session().create_client(
         service,
@@ -102,7 +102,7 @@ def client(service, keys, region=REGION):
         aws_access_key_id=keys.access_key,
         aws_secret_access_key=keys.secret,
         aws_session_token=keys.token or None,
-        # What is wrong in a request is for the other side to say.
+        # The emulation must report invalid requests, not the client.
         config=Config(retries={"total_max_attempts": 1}, proxies={}, parameter_validation=False),
     )
 
@@ -124,13 +124,13 @@ def root(account):
 
 
 def token(keys, region=REGION):
-    """User and password for a registry client."""
+    """Returns user and password for a registry client."""
     data = client("ecr", keys, region).get_authorization_token()["authorizationData"][0]
     return base64.b64decode(data["authorizationToken"]).decode().split(":")
 
 
 def control(path, body=None):
-    """The stack's own control of the emulation."""
+    """Calls a control of the emulation."""
     data = None if body is None else json.dumps(body).encode()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(urllib.request.Request(facts["awsEndpoint"] + path, data=data), timeout=10) as answer:

@@ -1,4 +1,4 @@
-"""The article's four steps, with a real registry client: not enough by themselves, enough with an identity policy."""
+"""The article's four steps with a real registry client: they only suffice together with an identity policy."""
 
 import io
 import json
@@ -22,7 +22,7 @@ PUSH_AND_PULL = [
 
 
 class Crane:
-    """crane with the credentials of one registry token, and the real name of the registry."""
+    """crane, with the credentials of one registry token and the real name of the registry."""
 
     def __init__(self, folder, registry, keys):
         self.registry = registry

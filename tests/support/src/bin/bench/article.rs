@@ -1,4 +1,5 @@
-//! What the article's grant costs, and a look at it later. Written to `article.json`.
+//! Measures the cost of the article's grant: its first reconciliation, and a resync. Writes the
+//! results to `article.json`.
 
 use anyhow::{Context, Result, ensure};
 use local_stack::{
@@ -10,35 +11,34 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Calls of the grant's first reconciliation. Aside are those to STS, and what is read once for all
-/// grants of an account before there is one. One of them reads the repository's policy before it is
-/// claimed (docs/decisions/0020-claims-per-place.md).
+/// The limit on calls in the grant's first reconciliation. Calls to STS do not count, nor do reads
+/// that are made once for all grants of an account before the first one. One call reads the
+/// repository's policy before it is claimed (docs/decisions/0020-claims-per-place.md).
 const MOST_AWS_CALLS: usize = 13;
-/// Writes to the API server of the grant's first reconciliation. Aside are Events and Leases, and
-/// the accounts' own statuses, which count the grants: one write for each account, however many
-/// grants come at once.
+/// The limit on writes to the API server in the grant's first reconciliation. Events, Leases and
+/// the accounts' statuses do not count. The latter contain the number of grants: one write for each
+/// account, however many grants are applied at once.
 const MOST_API_WRITES: usize = 4;
 
-/// Long against a reconciliation, short against a person's patience. The operator varies it by 20 %
-/// either way.
+/// Much longer than a reconciliation, but short enough to wait for. The operator varies it by 20 %.
 const RESYNC: Duration = Duration::from_secs(10);
 const NAMESPACE: &str = "team-b";
 
-/// What is written down.
+/// The results in the file.
 #[derive(Serialize)]
 struct Measured {
-    /// Of the first reconciliation, by operation.
+    /// Calls of the first reconciliation, by operation.
     aws_calls: BTreeMap<String, usize>,
     aws_calls_total: usize,
-    /// Before the grant was there.
+    /// Calls before the grant existed.
     aws_calls_for_accounts: BTreeMap<String, usize>,
-    /// From the operator's start on.
+    /// Calls to STS since the operator's start.
     sts_calls: usize,
     api_writes: usize,
     api_writes_by_resource: BTreeMap<String, usize>,
-    /// Of the accounts' statuses.
+    /// Writes of the accounts' statuses.
     api_writes_for_accounts: usize,
-    /// The first one, with nothing changed since.
+    /// The first resync, without changes since the reconciliation.
     resync: Resync,
     limits: Limits,
 }
@@ -58,7 +58,7 @@ struct Limits {
     resync_api_writes: usize,
 }
 
-/// Measures it, says it, writes it down; gives back whether it is within the limits.
+/// Measures, prints and stores the results. Returns whether they are within the limits.
 pub async fn run(installation: &Installation, folder: &Path) -> Result<bool> {
     let measured = measure(installation).await?;
     let file = folder.join("article.json");
@@ -84,12 +84,11 @@ async fn measure(installation: &Installation) -> Result<Measured> {
         .await?;
 
     let applied = apply_article(installation, &pair).await?;
-    // What it does between being Ready and its first resync belongs to the first reconciliation as
-    // well.
+    // Calls between Ready and the first resync also belong to the first reconciliation.
     let settled = SystemTime::now() + RESYNC / 2;
 
-    println!("waiting for a whole resync");
-    let resync = eventually("a whole resync", async || {
+    println!("waiting for a complete resync");
+    let resync = eventually("a complete resync", async || {
         whole_resync(calls.of_operator(calls_mark)?, settled, &pair)
     })
     .await?;
@@ -168,8 +167,8 @@ fn by_resource(writes: &[&Write]) -> BTreeMap<String, usize> {
     by_resource
 }
 
-/// The calls from one look at the repository's policy to the next: those of one resync, whatever it
-/// begins with.
+/// Returns the calls from one read of the repository's policy to the next: those of one resync,
+/// whatever it begins with.
 fn whole_resync(mut calls: Vec<Call>, after: SystemTime, pair: &Pair) -> Result<Vec<Call>> {
     calls.retain(|call| call.time >= after);
     let is_look =
@@ -181,13 +180,13 @@ fn whole_resync(mut calls: Vec<Call>, after: SystemTime, pair: &Pair) -> Result<
     Ok(calls[looks[0]..looks[1]].to_vec())
 }
 
-/// How many went to STS, and the others by operation.
+/// Returns the number of calls to STS, and of the others by operation.
 fn apart<'a>(calls: impl Iterator<Item = &'a Call>) -> (usize, BTreeMap<String, usize>) {
     let (sts, others): (Vec<&Call>, Vec<&Call>) = calls.partition(|call| call.service == "sts");
     (sts.len(), by_operation(others))
 }
 
-/// Prints what was measured; gives back whether it is within the limits.
+/// Prints the results. Returns whether they are within the limits.
 fn print(measured: &Measured) -> bool {
     let Measured {
         aws_calls,
@@ -200,13 +199,16 @@ fn print(measured: &Measured) -> bool {
     println!("\nFirst reconciliation of examples/article.yaml");
     list(aws_calls);
     let calls_fit = limited("AWS calls", *aws_calls_total, MOST_AWS_CALLS);
-    println!("  {:>4}  STS calls since the start (aside)", sts_calls);
+    println!(
+        "  {:>4}  STS calls since the start (not counted)",
+        sts_calls
+    );
     let for_accounts: usize = measured.aws_calls_for_accounts.values().sum();
-    println!("  {for_accounts:>4}  calls before the grant, for the accounts (aside)");
+    println!("  {for_accounts:>4}  calls before the grant, for the accounts (not counted)");
     list(api_writes_by_resource);
     let writes_fit = limited("writes to the API server", *api_writes, MOST_API_WRITES);
     println!(
-        "  {:>4}  writes of the accounts' statuses (aside)",
+        "  {:>4}  writes of the accounts' statuses (not counted)",
         measured.api_writes_for_accounts
     );
 
@@ -219,7 +221,7 @@ fn print(measured: &Measured) -> bool {
     println!("\nA resync of it, unchanged");
     list(aws_calls);
     println!("  {aws_calls_total:>4}  AWS calls");
-    println!("  {sts_calls:>4}  STS calls (aside)");
+    println!("  {sts_calls:>4}  STS calls (not counted)");
     let resync_fits = limited("writes to the API server", *api_writes, 0);
     calls_fit && writes_fit && resync_fits
 }

@@ -1,7 +1,7 @@
-//! `make bench`: what grants cost, as those say who are asked: AWS calls by the emulation's log,
-//! writes by the API server's audit log. Prints it, writes it to `target/bench`, fails over the
-//! limits of DESIGN. Times are the machine's, and not looked at, but for one: `bench times` says
-//! whether the comparison of policies that `cargo bench` measured is within its limit.
+//! `make bench`: measures the cost of grants on the servers: AWS calls by the emulation's log, and
+//! writes by the API server's audit log. Prints the results, writes them to `target/bench`, and
+//! fails above the limits. Times depend on the machine and are not checked, with one exception:
+//! `bench times` checks the comparison of policies that `cargo bench` measured.
 
 #![forbid(unsafe_code)]
 
@@ -37,14 +37,14 @@ async fn run() -> Result<()> {
     let folder = local_stack::repository_root().join("target/bench");
     println!("starting a stack and the operator");
     let installation = Installation::on(Stack::start_in(&folder.join("stack"))?).await?;
-    // The second is measured also where the first costs too much.
+    // The second is measured even if the first one exceeds its limits.
     let article = article::run(&installation, &folder).await?;
     let repository = repository::run(&installation, &folder).await?;
     ensure!(article && repository, "over the limit, see above");
     Ok(())
 }
 
-/// The operator's binary, which is built beside this one.
+/// Returns the operator's binary, which is in the same folder as this one.
 fn operator() -> Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("registry-grants"))
 }

@@ -1,6 +1,6 @@
-//! What many grants on one repository cost, and how large its policy gets. Written to
-//! `repository.json` for whole accounts, and to `repository-narrowed.json` for accounts narrowed to
-//! a role.
+//! Measures the cost of many grants on one repository, and the size of its policy. Writes the
+//! results to `repository.json` for whole accounts, and to `repository-narrowed.json` for accounts
+//! narrowed to a role.
 
 use anyhow::{Context, Result};
 use local_stack::{CallLog, Installation, MANAGEMENT_ROLE, Pair, Repository};
@@ -8,30 +8,30 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// How many grants are applied at once, each time on a repository without policy.
+/// The numbers of grants that are applied at once, each time on a repository without a policy.
 const GRANTS: [usize; 3] = [1, 50, 250];
-/// How many of accounts that are narrowed to a role.
+/// The number of grants for accounts that are narrowed to a role.
 const NARROWED: [usize; 1] = [100];
-/// `SetRepositoryPolicy`, however many grants there are.
+/// The limit on calls of `SetRepositoryPolicy`, however many grants there are.
 const MOST_WRITES: usize = 25;
-/// What ECR takes.
+/// The limit of ECR.
 const MOST_CHARACTERS: usize = 10_240;
 
-/// Until all grants were Ready.
+/// The time until all grants were Ready.
 #[derive(Serialize)]
 struct Measured {
     grants: usize,
-    /// `GetRepositoryPolicy`.
+    /// Calls of `GetRepositoryPolicy`.
     reads: usize,
-    /// `SetRepositoryPolicy`.
+    /// Calls of `SetRepositoryPolicy`.
     writes: usize,
-    /// Characters of the policy, without white space; they are all ASCII.
+    /// The length of the policy in characters, without white space. All are ASCII.
     bytes: usize,
 }
 
-/// Measures it, says it, writes it down; gives back whether it is within the limits.
+/// Measures, prints and stores the results. Returns whether they are within the limits.
 pub async fn run(installation: &Installation, folder: &Path) -> Result<bool> {
-    // No resync: what is counted is what the grants themselves cause.
+    // No resync: only the calls that the grants themselves cause are counted.
     let _operator = installation
         .start_operator(crate::operator()?, &["--resync-interval", "1h"])
         .await?;
@@ -171,7 +171,7 @@ fn account(registry: &str, namespace: &str, consumers: &[String]) -> Value {
     })
 }
 
-/// `who`: what stands beside the consumer account's number.
+/// `who`: the fields of the consumer besides the account's number.
 fn grant(registry: &str, namespace: &str, consumer: &str, who: &Value) -> Value {
     let mut grant = json!({
         "apiVersion": "registrygrants.dev/v1alpha1",

@@ -1,18 +1,19 @@
-//! How long it takes to compare two full policies: what `cargo bench --bench policy` has measured,
+//! Checks the time to compare two full policies, as measured by `cargo bench --bench policy`,
 //! against its limit.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
 
-/// A full policy and the same in other words, by criterion's groups; and what a look at a
-/// repository does with them.
+/// The benchmarks by criterion's groups: a full policy and an equivalent one, with the operations
+/// that a sync of a repository performs.
 const POLICIES: [&str; 2] = ["packed", "mixed"];
 const COMPARISON: &str = "canonical forms, equality and difference";
-/// The target for a full policy. The median, for a machine that is busy for a moment must not fail.
+/// The target for a full policy. It applies to the median, so that a short load of the machine does
+/// not matter.
 const MOST_NANOSECONDS: f64 = 1e6;
 
-/// Says the median of each comparison in criterion's folder.
+/// Prints the median of each comparison in criterion's folder.
 ///
 /// # Errors
 /// When one is missing, or over the limit.

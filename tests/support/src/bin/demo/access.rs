@@ -1,4 +1,4 @@
-//! Who gets in: a real registry client says so.
+//! Checks access with a real registry client.
 
 use crate::report::{Done, Report, say};
 use crate::scene::{Scene, repository};
@@ -6,8 +6,8 @@ use crate::story::Granted;
 use anyhow::{Result, ensure};
 use local_stack::{Outcome, Pair, Repository, Session};
 
-/// An instance of B whose role B allows everything: by neither path does it get in. `needed`: the
-/// step that makes it so.
+/// Checks that an instance of B, whose role B allows everything, has no access by either path.
+/// `needed` is the step that must come before.
 pub async fn denied<T>(report: &Report, scene: &Scene, when: &str, needed: &Done<T>) {
     let tester = async || -> Result<Session<'_>> {
         needed.need()?;
@@ -39,7 +39,7 @@ fn is_denied<T>(outcome: Outcome<T>) -> Result<()> {
     Ok(())
 }
 
-/// The instance, with the role that the operator made, by both paths. Gives back its session.
+/// Checks both paths as the instance with the role that the operator created. Returns its session.
 pub async fn allowed<'a>(
     report: &Report,
     scene: &'a Scene,

@@ -1,5 +1,5 @@
-//! The four steps that are done by hand otherwise: what AWS has now must mean the same as their
-//! documents, up to the role's path.
+//! The four steps that the article does by hand: the resources in AWS must have the same meaning as
+//! its documents, except for the role's path.
 
 use crate::report::{Done, Report, say};
 use crate::scene::{Scene, accounts, repository};
@@ -12,7 +12,7 @@ const REPOSITORY_POLICY: &str = include_str!("../../../article/2-repository-poli
 const INSTANCE_ROLE_TRUST: &str = include_str!("../../../article/3-instance-role-trust.json");
 const MANAGED_POLICY: &str = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser";
 
-/// One step of the demo for each of the article's.
+/// Checks each step of the article in a step of the demo.
 pub async fn compare(report: &Report, scene: &Scene, granted: &Done<Granted>) {
     let role_in_a = async || role(scene, 0, &granted.need()?.role_in_a).await;
     let managed = async {

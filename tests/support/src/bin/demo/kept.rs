@@ -1,4 +1,4 @@
-//! What `--keep` leaves running: how to use it, and how it is ended.
+//! The demo that `--keep` leaves running: how to use it, and how to stop it.
 
 use anyhow::{Context, Result, bail};
 use local_stack::{Identity, Info, Repository};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What is written down to end it later, and for those who want to use it.
+/// The file with the processes to stop later, and with the addresses for users.
 #[derive(Serialize, Deserialize)]
 pub struct Kept {
     pub stack: Identity,
@@ -18,7 +18,7 @@ fn state_file(folder: &Path) -> PathBuf {
     folder.join("state.json")
 }
 
-/// A demo that was kept has to be ended first: both would want the same folder.
+/// A demo that was kept must be stopped first, because both use the same folder.
 pub fn refuse_if_running(folder: &Path) -> Result<()> {
     match read(folder)? {
         Some(kept) if kept.stack.is_running() => {
@@ -46,7 +46,7 @@ pub fn write(folder: &Path, kept: &Kept) -> Result<()> {
     )?)
 }
 
-/// Ends the processes that were written down, if they are still those.
+/// Stops the recorded processes, if they are still the same ones.
 pub fn end(folder: &Path) -> Result<ExitCode> {
     let Some(kept) = read(folder)? else {
         println!("no demo is running");
@@ -70,8 +70,8 @@ pub fn end(folder: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a file of environment variables for a shell, and says what can be done with it. `docker`
-/// is a `DOCKER_CONFIG` with the instance's token.
+/// Writes a file of environment variables for a shell, and prints how to use it. `docker` is a
+/// `DOCKER_CONFIG` with the instance's token.
 pub fn explain(folder: &Path, docker: &Path, info: &Info, repository: &Repository) -> Result<()> {
     let programs = [&info.bin.kubectl, &info.bin.helm, &info.bin.crane];
     let path: Vec<String> = programs

@@ -1,9 +1,9 @@
 //! `make demo`: the whole story, from two empty AWS accounts to a pushed and pulled image and back,
 //! with the real operator, API server, Helm, kubectl and registry client.
 //!
-//!     demo            play it, and end everything
+//!     demo            run it, and stop everything
 //!     demo --keep     stop before the grant is deleted, and leave everything running
-//!     demo down       end what --keep left
+//!     demo down       stop what --keep left
 
 #![forbid(unsafe_code)]
 

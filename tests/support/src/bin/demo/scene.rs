@@ -1,4 +1,4 @@
-//! What has to be there before the story begins: the stack, the accounts, the chart, the operator.
+//! The setup before the story: the stack, the accounts, the chart and the operator.
 
 use crate::kept::{self, Kept};
 use crate::report::{Done, Report, say};
@@ -11,17 +11,17 @@ use local_stack::{
 };
 use std::path::Path;
 
-/// Short, so that nobody waits for a change made by hand to be noticed.
+/// Short, so that the operator soon notices a change made by hand.
 const RESYNC: &str = "2s";
 
-/// What stays when the story is over.
+/// The parts that remain after the story.
 #[derive(Clone, Copy, PartialEq)]
 pub enum End {
     Delete,
     Keep,
 }
 
-/// The scene. Every part is the outcome of a step.
+/// The setup. Each part is the result of a step.
 pub struct Scene {
     pub stack: Done<Stack>,
     /// The ARN of a role of B that B allows everything.
@@ -35,7 +35,7 @@ pub fn repository() -> Repository {
     Repository::new(&Pair::example().registry, "miqp-devops")
 }
 
-/// Both accounts as they are now.
+/// Returns the current state of both accounts.
 pub async fn accounts(stack: &Stack) -> Result<[AccountState; 2]> {
     let Pair { registry, consumer } = Pair::example();
     let regions = [repository().region];
@@ -46,7 +46,7 @@ pub async fn accounts(stack: &Stack) -> Result<[AccountState; 2]> {
     ])
 }
 
-/// Sets it, below `folder`.
+/// Sets everything up, with its files in `folder`.
 pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
     let stack = report
         .step("start the local stack", start(folder, end))
@@ -100,8 +100,8 @@ async fn start(folder: &Path, end: End) -> Result<Stack> {
     Ok(stack)
 }
 
-/// Writes down what runs, as soon as it does: `make demo-down` finds it even if this process is
-/// ended in the middle.
+/// Records the processes as soon as they run, so that `make demo-down` finds them even if this
+/// process is interrupted.
 fn note(folder: &Path, stack: &Stack, operator: Option<&Operator>) -> Result<()> {
     let operator = operator.map(Operator::identity);
     kept::write(
@@ -177,7 +177,7 @@ async fn run_operator(
     say(format!(
         "with a token of ServiceAccount {OPERATOR_NAMESPACE}/{HELM_RELEASE}, so that the chart's RBAC applies"
     ));
-    // Beside this program: cargo built both.
+    // Cargo has built both programs into the same folder.
     let binary = std::env::current_exe()?.with_file_name("registry-grants");
     let arguments = ["--resync-interval", RESYNC, "--log-format", "text"]
         .map(String::from)

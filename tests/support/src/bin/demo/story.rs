@@ -1,4 +1,4 @@
-//! The story, in its order. Account A owns the repository; account B is where the EC2 instance is.
+//! The steps of the demo. Account A owns the repository, and account B has the EC2 instance.
 
 use crate::kept;
 use crate::report::{Done, Report, say};
@@ -15,13 +15,13 @@ const GRANT: &str = "carg/miq-devops";
 const ROLE_A: &str = "ECS-AssumeRole-MIQDevOps";
 const FOREIGN_SID: &str = "SomebodyElses";
 
-/// What the resource's status says that it made.
+/// The roles that the grant's status names.
 pub struct Granted {
     pub role_in_a: String,
     pub instance_role: String,
 }
 
-/// Plays it. What it writes is in `folder`.
+/// Runs the demo, with its files in `folder`.
 pub async fn tell(folder: &Path, end: End) -> Result<ExitCode> {
     kept::refuse_if_running(folder)?;
     let Pair { registry, consumer } = Pair::example();
@@ -103,7 +103,7 @@ async fn grant(report: &Report, scene: &Scene) -> Done<Granted> {
     ready.await
 }
 
-/// Gives back the step that leaves a foreign statement behind.
+/// Returns the step that leaves a foreign statement behind.
 async fn changes_by_hand(report: &Report, scene: &Scene, granted: &Done<Granted>) -> Done<()> {
     let trust = async {
         granted.need()?;

@@ -1,4 +1,4 @@
-//! The operator in its Pods, by the chart.
+//! The operator in its Pods, installed by the chart.
 
 use crate::report::say;
 use anyhow::{Context, Result, ensure};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 const CHART: &str = "charts/registry-grants";
 const SECRET: &str = "aws-session";
-/// Helm's own bound for everything that waits.
+/// Helm's time limit for each command that waits.
 const TIMEOUT: &str = "90s";
 
 /// The chart's release.
@@ -18,7 +18,7 @@ pub struct Operator {
     values: PathBuf,
 }
 
-/// The version that the chart's default image has.
+/// Returns the tag of the chart's default image.
 pub fn app_version() -> Result<String> {
     let file = local_stack::repository_root()
         .join(CHART)
@@ -35,8 +35,8 @@ pub fn app_version() -> Result<String> {
 }
 
 impl Operator {
-    /// Prepares the installation: the namespace, and a Secret with the operator's session, which in
-    /// a real cluster the surroundings give.
+    /// Prepares the installation: the namespace, and a Secret with the operator's session, which a
+    /// real cluster provides in another way.
     pub async fn new(
         stack: &Stack,
         identity: &Credentials,
@@ -77,13 +77,13 @@ impl Operator {
         })
     }
 
-    /// `helm install --wait`, of the chart as it is but for AWS.
+    /// Runs `helm install --wait` with the chart's defaults, except for AWS.
     pub async fn install(&self) -> Result<()> {
         self.helm("install", &[]).await?;
         self.show().await
     }
 
-    /// `helm upgrade --wait`, with one value changed.
+    /// Runs `helm upgrade --wait` with one changed value.
     pub async fn upgrade(&self, setting: &str) -> Result<()> {
         let before = self.pods().await?;
         self.helm("upgrade", &["--set", setting]).await?;
@@ -95,7 +95,7 @@ impl Operator {
         self.show().await
     }
 
-    /// `helm uninstall --wait`.
+    /// Runs `helm uninstall --wait`.
     pub async fn uninstall(&self) -> Result<()> {
         let arguments = [
             "uninstall",
@@ -124,8 +124,8 @@ impl Operator {
         self.cluster.helm(&arguments).await.map(drop)
     }
 
-    /// Kills a Pod: the leader's, where there is a Lease that names one. Comes back when the
-    /// Deployment is complete again, without it.
+    /// Kills a Pod: the leader's, if a Lease names one. Returns when the Deployment is complete
+    /// again without it.
     pub async fn kill_leader(&self) -> Result<()> {
         let holder = "jsonpath={.items[*].spec.holderIdentity}";
         let holders = self
@@ -147,7 +147,7 @@ impl Operator {
         } else {
             "the operator's only Pod"
         };
-        // A second is the least that the kubelet gives; the one call in flight is held for longer.
+        // A second is the kubelet's minimum. The call in flight is held for longer.
         let delete = [
             "delete",
             "pod",
@@ -171,7 +171,7 @@ impl Operator {
         self.cluster.kubectl(&complete).await.map(drop)
     }
 
-    /// Those that are to stay: one that is on its way out may still be listed.
+    /// Without Pods that are being deleted, which may still be listed.
     async fn pods(&self) -> Result<Vec<String>> {
         let selector = format!("app.kubernetes.io/instance={HELM_RELEASE}");
         let get = [

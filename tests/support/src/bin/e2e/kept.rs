@@ -1,11 +1,10 @@
-//! What is kept when a step failed: what the cluster has to say about it, as long as it is there to
-//! ask.
+//! Saves the state of the cluster when a step failed, before the cluster ends.
 
 use anyhow::Result;
 use local_stack::{Cluster, OPERATOR_NAMESPACE, Stack};
 use std::path::{Path, PathBuf};
 
-/// Removes what an earlier run kept.
+/// Removes the files of an earlier run.
 pub fn clear(folder: &Path) -> Result<()> {
     let kept = failure(folder);
     if kept.exists() {
@@ -14,7 +13,7 @@ pub fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Asks, writes it down, and says where. What cannot be asked for any more is left out.
+/// Queries the cluster, saves the output, and prints its path. Queries that fail are skipped.
 pub async fn keep(folder: &Path, stack: &Stack) {
     let cluster = Cluster::of(stack);
     let kept = failure(folder);

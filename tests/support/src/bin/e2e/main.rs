@@ -1,11 +1,10 @@
-//! `make e2e`: the promise itself, on a whole cluster. A kubelet of account B pulls from account A
-//! once a grant is Ready, and not a moment longer; the operator runs in its Pod, from its image, as
-//! the chart installs it.
+//! `make e2e`: the end-to-end test on an entire cluster. A kubelet of account B can pull from
+//! account A while a grant is Ready, and only then. The operator runs in its Pod, from its image,
+//! as the chart installs it.
 //!
 //!     e2e [--kind] [--replicas N]
-//!
-//! Without `--kind` it has to be started by `python -m node run` (tests/support/node), as the
-//! Makefile does: with that ends whatever it started, however it ends.
+//! Without `--kind`, start it with `python -m node run` (tests/support/node), as the Makefile does.
+//! Everything that it starts then ends with it, however it ends.
 
 #![forbid(unsafe_code)]
 
@@ -20,12 +19,12 @@ use anyhow::{Context, Result, bail};
 use local_stack::report;
 use std::process::ExitCode;
 
-/// How it is to be played.
+/// The settings of a run.
 #[derive(Debug, Default)]
 struct Options {
-    /// With kind, in Docker, instead of a node of our own.
+    /// Whether the cluster is made by kind, in Docker, instead of our own node.
     by_kind: bool,
-    /// Instead of the chart's default.
+    /// The number of replicas, instead of the chart's default.
     replicas: Option<u8>,
 }
 

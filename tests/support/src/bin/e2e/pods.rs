@@ -1,4 +1,4 @@
-//! Pods of account B: one whose image is in A's registry, and one that pushes to it.
+//! Pods of account B: one with an image in A's registry, and one that pushes to the registry.
 
 use crate::report::say;
 use crate::scene::{CLIENT_IMAGE, repository};
@@ -7,11 +7,11 @@ use local_stack::{Cluster, Session, Stack, eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Where they run. Not the grant's namespace: that a Pod may pull has nothing to do with who may
-/// write grants.
+/// The namespace of the Pods. It is not the grant's, because the access of Pods does not depend on
+/// who may write grants.
 pub const NAMESPACE: &str = "workloads";
 
-/// Makes a Pod of an image of A. Nothing in it helps to pull: no imagePullSecret.
+/// Creates a Pod with an image of A, without an imagePullSecret.
 pub async fn start(stack: &Stack, name: &str, tag: &str) -> Result<()> {
     let container = json!({"name": "main", "image": repository().reference(tag), "securityContext": {"runAsNonRoot": true}});
     let pod = pod(
@@ -21,7 +21,7 @@ pub async fn start(stack: &Stack, name: &str, tag: &str) -> Result<()> {
     Cluster::of(stack).apply(&pod.to_string()).await
 }
 
-/// Waits until it runs.
+/// Waits until the Pod runs.
 pub async fn running(stack: &Stack, name: &str) -> Result<()> {
     let cluster = Cluster::of(stack);
     let ran = cluster
@@ -38,8 +38,7 @@ pub async fn running(stack: &Stack, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the kubelet has given up for now; what the registry said must be a refusal for lack
-/// of permission.
+/// Waits until the kubelet backs off. The registry's answer must be a denial.
 pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
     let cluster = Cluster::of(stack);
     let object = format!("pod/{name}");
@@ -63,7 +62,7 @@ pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Ends it.
+/// Deletes the Pod.
 pub async fn delete(stack: &Stack, name: &str) -> Result<()> {
     let delete = [
         "delete",
@@ -77,9 +76,8 @@ pub async fn delete(stack: &Stack, name: &str) -> Result<()> {
     Cluster::of(stack).kubectl(&delete).await.map(drop)
 }
 
-/// Pushes an image from a Pod that has this session's credentials, as an instance's metadata
-/// service would give them; by a role of A, where one is named. Comes back with an error when the
-/// Pod fails.
+/// Pushes an image from a Pod with this session's credentials, as an instance's metadata service
+/// would return them, or through a role of A if one is named. Returns an error if the Pod fails.
 pub async fn push(stack: &Stack, session: &Session<'_>, role: Option<&str>) -> Result<()> {
     let cluster = Cluster::of(stack);
     let name = if role.is_some() {
@@ -139,7 +137,7 @@ fn pod(name: &str, specification: Value) -> Value {
 }
 
 async fn events(cluster: &Cluster, pod: &str) -> Result<String> {
-    // They come a moment after what they tell.
+    // Events arrive shortly after what they report.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let about = format!("involvedObject.name={pod}");
     let messages = "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}";

@@ -1,5 +1,4 @@
-//! What has to be there before the story begins: the cluster, the accounts, the images, the
-//! operator.
+//! The setup before the story: the cluster, the accounts, the images and the operator.
 
 use crate::Options;
 use crate::chart::{self, Operator};
@@ -12,15 +11,14 @@ use local_stack::{
 };
 use std::path::{Path, PathBuf};
 
-/// The images that are in A's repository: each is pulled once, so that the node never has it
-/// already.
+/// The images in A's repository. Each is pulled only once, so that the node never has it already.
 pub const BEFORE: &str = "before";
 pub const UPGRADED: &str = "upgraded";
 pub const AFTER: &str = "after";
-/// The registry client, which the node has.
+/// The image of the registry client, which is loaded into the node.
 pub const CLIENT_IMAGE: &str = "docker.io/library/registry-client:made-here";
 
-/// The scene. Every part is the outcome of a step.
+/// The setup. Each part is the result of a step.
 pub struct Scene {
     pub stack: Done<Stack>,
     /// The ARN of an instance role of B that B allows everything.
@@ -34,7 +32,7 @@ pub fn repository() -> Repository {
     Repository::new(&Pair::example().registry, "miqp-devops")
 }
 
-/// Both accounts of a pair as they are now.
+/// Returns the current state of both accounts of a pair.
 pub async fn accounts(stack: &Stack, pair: &Pair) -> Result<[AccountState; 2]> {
     let region = repository().region;
     Ok([
@@ -43,7 +41,7 @@ pub async fn accounts(stack: &Stack, pair: &Pair) -> Result<[AccountState; 2]> {
     ])
 }
 
-/// Fails with what differs.
+/// Fails with the differences.
 pub fn as_before(before: &[AccountState; 2], after: &[AccountState; 2]) -> Result<()> {
     for ((account, before), after) in ["A", "B"].iter().zip(before).zip(after) {
         let differences = before.differences(after);
@@ -59,7 +57,7 @@ pub fn as_before(before: &[AccountState; 2], after: &[AccountState; 2]) -> Resul
     Ok(())
 }
 
-/// Sets it, below `folder`.
+/// Sets everything up, with its files in `folder`.
 pub async fn set(report: &Report, folder: &Path, options: &Options) -> Scene {
     let stack = report
         .step(
@@ -173,7 +171,7 @@ async fn make_images(stack: &Stack, images: &Images) -> Result<()> {
     Ok(())
 }
 
-/// Beside the folder of this program: cargo built both.
+/// Cargo has built both programs into neighbouring folders.
 fn release_binary() -> Result<PathBuf> {
     let ours = std::env::current_exe()?;
     let target = ours

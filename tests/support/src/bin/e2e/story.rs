@@ -1,5 +1,5 @@
-//! The story, in its order. Account A owns the repository; the cluster's node is an EC2 instance of
-//! account B.
+//! The steps of the test. Account A owns the repository, and the cluster's node is an EC2 instance
+//! of account B.
 
 use crate::report::{Done, Report, say};
 use crate::scene::{self, AFTER, BEFORE, Scene, UPGRADED, accounts};
@@ -14,14 +14,14 @@ pub const NAMESPACE: &str = "team-b";
 pub const GRANT: &str = "carg/miq-devops";
 const POD: &str = "miq";
 
-/// What the resource's status says that it made, and when it did.
+/// The roles that the grant's status names, and the time when it became Ready.
 pub struct Granted {
     pub role_in_a: String,
     pub instance_role: String,
     ready: Instant,
 }
 
-/// Plays it. What it writes is in `folder`. Gives back whether every step is ok.
+/// Runs the test, with its files in `folder`. Returns whether every step succeeded.
 pub async fn tell(folder: &Path, options: &Options) -> Result<bool> {
     let Pair { registry, consumer } = Pair::example();
     println!(
@@ -57,7 +57,7 @@ pub async fn tell(folder: &Path, options: &Options) -> Result<bool> {
     Ok(all_ok)
 }
 
-/// Told, not asserted: they depend on the machine.
+/// Printed but not asserted, because they depend on the machine.
 #[derive(Default)]
 struct Times {
     apply_to_ready: Cell<Option<Duration>>,
@@ -82,8 +82,8 @@ impl Times {
     }
 }
 
-/// The node has a role of B that B allows everything; a Pod with an image of A that the node does
-/// not have.
+/// Checks that a pull is refused on a node with a role that B allows everything. The node does not
+/// have the image.
 async fn pull_is_refused<T>(
     report: &Report,
     scene: &Scene,
@@ -149,7 +149,7 @@ async fn grant(report: &Report, scene: &Scene, denied: &Done<()>, times: &Times)
     granted.await
 }
 
-/// Gives back the session of the instance role that the operator made.
+/// Returns the session of the instance role that the operator created.
 async fn runs<'a>(
     report: &Report,
     scene: &'a Scene,
@@ -170,7 +170,7 @@ async fn runs<'a>(
             say(format!("the node's role is {}", granted.instance_role));
             pods::running(stack, POD).await?;
             times.ready_to_running.set(Some(granted.ready.elapsed()));
-            // The registry has seen who pulled.
+            // The call log shows which session pulled.
             let pulls = calls
                 .since(mark)?
                 .into_iter()
@@ -212,7 +212,7 @@ async fn push(report: &Report, scene: &Scene, granted: &Done<Granted>) {
         .await;
 }
 
-/// A fresh image comes, and both accounts are as `before`.
+/// Checks that a Pod with a new image can run.
 pub async fn still_granted(stack: &Stack, tag: &str) -> Result<()> {
     ensure!(tag == UPGRADED, "no such image");
     pods::start(stack, tag, tag).await?;

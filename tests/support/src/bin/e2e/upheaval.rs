@@ -1,5 +1,5 @@
-//! What a cluster goes through while grants are alive: an upgrade, a killed operator, a deleted
-//! namespace, an uninstalled chart.
+//! Disruptions of a cluster with grants: an upgrade, a killed operator, a deleted namespace, an
+//! uninstalled chart.
 
 use crate::report::{Done, Report, say};
 use crate::scene::{Scene, UPGRADED, accounts, as_before};
@@ -10,8 +10,8 @@ use local_stack::{Cluster, Emulation, Pair, Repository, Session, prepare};
 /// The second grant's namespace.
 const OTHER_NAMESPACE: &str = "team-c";
 
-/// All of it; the grant of the story is alive before and after. Gives back whether it was lived
-/// through.
+/// Runs all disruptions. The grant of the story exists before and after. Returns whether every step
+/// succeeded.
 pub async fn live_through(report: &Report, scene: &Scene, running: &Done<Session<'_>>) -> Done<()> {
     let upgraded = report.step("helm upgrade: the grant is unchanged and works", async {
         running.need()?;
@@ -61,7 +61,7 @@ async fn upgrade(scene: &Scene) -> Result<()> {
     as_before(&before, &accounts(stack, &Pair::example()).await?)
 }
 
-/// Gives back the accounts of the second grant, as they were before it.
+/// Returns the accounts of the second grant in their state before it.
 async fn kill(scene: &Scene) -> Result<(Pair, [local_stack::AccountState; 2])> {
     let (stack, operator) = (scene.stack.need()?, scene.operator.need()?);
     let pair = Pair::fresh();
@@ -71,7 +71,7 @@ async fn kill(scene: &Scene) -> Result<(Pair, [local_stack::AccountState; 2])> {
         .await?;
     let before = accounts(stack, &pair).await?;
     let emulation = Emulation::of(stack);
-    // In the middle: the role in A is there, the policies are not.
+    // In the middle of the work: the role in A exists, but the policies do not.
     let (account, action) = (&pair.registry, "SetRepositoryPolicy");
     emulation.hold(account, action).await?;
     let cluster = Cluster::of(stack);
@@ -107,7 +107,7 @@ async fn uninstall_and_install(scene: &Scene) -> Result<()> {
     as_before(&before, &accounts(stack, &Pair::example()).await?)
 }
 
-/// The end: the chart goes, the definitions stay.
+/// Uninstalls the chart at the end. The definitions stay.
 pub async fn uninstall(report: &Report, scene: &Scene, deleted: &Done<()>) {
     let uninstall = async {
         deleted.need()?;
