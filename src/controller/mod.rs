@@ -24,7 +24,8 @@
 //!
 //! Shared parts:
 //! - `context`: what all of it shares, in three parts: `Cluster`, `Cloud` and `Runtime`.
-//! - `state`: caches, locks and queues in it.
+//! - `state`: memory, caches, locks and queues in it.
+//! - `error`: why a reconcile ends without reporting its outcome.
 //! - `leadership`: leader election, and permits for writes.
 //! - `patch`: writes finalizers and statuses.
 //! - `events`: publishes Events.
@@ -39,6 +40,7 @@ mod accounts;
 mod apply;
 pub mod connection;
 mod context;
+mod error;
 mod events;
 mod instrument;
 mod judging;
@@ -66,6 +68,7 @@ mod watch;
 pub use self::run::run;
 
 use self::context::Context;
+use self::supervise::Stop;
 use crate::policy::Installation;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -90,6 +93,3 @@ pub struct Settings {
     /// How the sweep treats orphans. `None`: no sweep.
     pub sweep: Option<sweep::SweepSettings>,
 }
-
-/// Future that resolves when the operator receives a stop signal.
-type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;

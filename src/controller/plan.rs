@@ -8,7 +8,7 @@ use crate::clock::WallClock;
 use crate::controller::apply::{Aim, Apply, ApplyRequest};
 use crate::controller::context::{Cloud, Cluster};
 use crate::controller::record::has_record;
-use crate::controller::repository_policy::types::Freshness;
+use crate::controller::state::repository::Freshness;
 use crate::controller::state::requests::Requests;
 use crate::controller::state::unknown::UnknownGrants;
 use crate::controller::state::watch_caches::WatchCaches;

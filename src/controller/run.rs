@@ -9,8 +9,8 @@ use super::state::watch_caches::{Cache, CacheSync, WatchCaches};
 use super::supervise::Supervisor;
 use super::triggers::{Watches, reconcile_grants};
 use super::{
-    Settings, Stop, accounts, connection, events, instrument, recently_revoked, repository_policy,
-    requeue, sweep, vanished, watch,
+    Settings, Stop, accounts, connection, events, instrument, repository_policy, requeue, sweep,
+    vanished, watch,
 };
 use crate::aws::rate_limit::{self, Work};
 use crate::aws::{Aws, environment};
@@ -172,7 +172,7 @@ impl Operator {
             vanished::run(&context, &vanished)
         });
         let look_after_the_start = supervised.run("look after revoked places", || {
-            recently_revoked::look_after_the_start(&context)
+            repository_policy::resync::look_after_the_start(&context)
         });
         let look_after = supervised.run("look after repositories", || {
             repository_policy::resync::look_after(context.clone())

@@ -18,7 +18,7 @@ use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::recently_revoked;
 use crate::controller::reconcile::is_abandoned;
-use crate::controller::repository_policy::types::Freshness;
+use crate::controller::state::repository::Freshness;
 use crate::controller::stored::Stored;
 use crate::controller::supervise::isolated;
 use crate::grant::ownership::Owner;

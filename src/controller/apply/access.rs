@@ -1,13 +1,12 @@
 //! Reads everything else that a grant's access depends on, on both sides, and evaluates access.
 
-use super::repositories::PolicyReading;
-use super::{Apply, Session, Sessions};
+use super::types::{Apply, PolicyReading, Session, Sessions};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::AccessStatus;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::controller::judging::NotJudged;
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
 use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, judge};
 use crate::grant::admission::is_open_to;
 use crate::grant::model::{Consumer, ConsumerRole, Identities};

@@ -1,7 +1,7 @@
 //! Carries out the steps of an apply, or only reports them. Every stage is the same in both cases,
 //! so a dry run shows what would be done.
 
-use super::ApplyRequest;
+use super::request::ApplyRequest;
 use crate::aws::Account;
 use crate::aws::error::AwsError;
 use crate::aws::iam::Made;

@@ -1,7 +1,9 @@
 //! Applies the roles of one grant: the registry role, and the instance role in the consumer
 //! account.
 
-use super::{Apply, Log, Session, role_owners};
+use super::done::Log;
+use super::role_owners;
+use super::types::{Apply, Session};
 use crate::api::conditions::Reason;
 use crate::api::grant::{ConsumerStatus, RegistryStatus};
 use crate::aws::Account;

@@ -3,7 +3,7 @@
 
 use crate::api::conditions::Reason;
 use crate::aws::error::AwsError;
-use crate::controller::repository_policy::types::{RepositoryKey, Standings};
+use crate::controller::state::repository::{RepositoryKey, Standings};
 use crate::grant::{GrantName, Problem};
 use crate::policy::repository::allowed::Allowed;
 use crate::policy::repository::keep::unasked;
