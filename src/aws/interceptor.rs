@@ -2,7 +2,7 @@
 //! the answer is complete. It is part of the clients themselves, so that no call can bypass it.
 
 use super::answer;
-use super::error::{AwsError, ErrorKind, RATE_LIMITED, class_of_assume_role};
+use super::error::{AwsError, ErrorCode, ErrorKind, class_of_assume_role};
 use super::rate_limit::{self, Bucket, Buckets, RateLimited};
 use crate::grant::AccountId;
 use crate::telemetry::metrics::Metrics;
@@ -130,7 +130,7 @@ impl Observer {
         if operation == ASSUME_ROLE {
             return;
         }
-        let result = if fault.code == RATE_LIMITED {
+        let result = if fault.code() == ErrorCode::RateLimited {
             "held_back"
         } else {
             fault.class.label()

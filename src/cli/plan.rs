@@ -4,8 +4,8 @@
 
 mod output;
 
-use super::block_on;
 use super::manifests::{Files, Sources};
+use super::runtime::block_on;
 use super::terminal::{note, print};
 use crate::api::conditions::Reason;
 use crate::controller::plan::{GrantPlan, Manifests, plan_grants};

@@ -226,6 +226,6 @@ async fn of_grant(
     let outcome = Outcome::new(&decision, &resource.spec, None, done.report);
     plan.problems = outcome.problems();
     plan.changes = done.effects.log.changes;
-    plan.access = outcome.access;
+    plan.access = outcome.report.access;
     plan
 }

@@ -280,7 +280,7 @@ async fn finish(
         resource, owner, ..
     } = subject;
     let claims_cache = &context.cluster.claims_cache;
-    let has_nothing = outcome.applied.is_none();
+    let has_nothing = outcome.report.claims.is_none();
     if !subject.is_deleting() && was_guarded && has_nothing && patch::has_finalizer(resource) {
         // All access of the grant was revoked, and none of its desired places can be used yet, so
         // there is nothing to guard. If the finalizer stays nevertheless, a deletion need not

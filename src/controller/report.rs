@@ -26,14 +26,14 @@ pub async fn report(
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now(context));
     let (ready, reason, message) = status.ready().unwrap_or_default();
-    let deleted = outcome.applied.is_none() && resource.meta().deletion_timestamp.is_some();
+    let deleted = outcome.report.claims.is_none() && resource.meta().deletion_timestamp.is_some();
     if before != Some(&status) && !deleted {
         write_status(resource, context, &status).await?;
     }
     context
         .cluster
         .claims_cache
-        .record(resource, outcome.applied.clone());
+        .record(resource, outcome.report.claims.clone());
 
     publish_effects(resource, context, outcome, effects).await;
     let about = resource.object_ref(&());
@@ -76,7 +76,7 @@ async fn publish_effects(
     let events = &context.runtime.events;
     events.notices(&about, &log.notices).await;
     let drift = drift(resource, log, *as_before);
-    match outcome.pending {
+    match outcome.report.pending {
         Some(_) => {}
         None if !drift.is_empty() => {
             let account = resource.spec.registry.account_id.as_str().into();

@@ -17,7 +17,8 @@ use crate::aws::{Aws, environment};
 use crate::clock::{Random, WallClock};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::{self, Readiness, Stage};
+use crate::telemetry::health::{Readiness, Stage};
+use crate::telemetry::server;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -69,7 +70,7 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     };
     tokio::select! {
         ended = operator.lead() => ended,
-        served = health::serve(address, operator.telemetry.clone(), call_timeout) => {
+        served = server::serve(address, operator.telemetry.clone(), call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks cannot be served on {address}: {why}").into())
         }

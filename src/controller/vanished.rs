@@ -350,7 +350,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     };
     let outcome = revoke_claims(context, grant, &claims).await;
     let problems = outcome.problems();
-    if outcome.applied.is_some() {
+    if outcome.report.claims.is_some() {
         let why = Problem::join(&problems)
             .map(|problem| problem.message)
             .unwrap_or_default();

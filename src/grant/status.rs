@@ -1,5 +1,6 @@
 //! Computes the resource's status from an outcome.
 //!
+//! - `apply_report`: what an apply did for a grant.
 //! - `outcome`: the decision on a grant, and what was done for it.
 //! - `repositories`: the repositories' part of the status.
 //! - `text`: summaries of a grant for status messages.
@@ -7,12 +8,13 @@
 //! It is a fixed point: the same outcome gives the same status, and `lastTransitionTime` moves only
 //! when a condition's status does.
 
+mod apply_report;
 mod outcome;
 mod repositories;
 mod text;
 
-pub use outcome::{ApplyReport, Outcome, StatusPart};
-pub use repositories::RepositoryOutcome;
+pub use apply_report::{ApplyReport, RepositoryOutcome, StatusPart};
+pub use outcome::Outcome;
 
 use super::Problem;
 use crate::api::conditions::{ConditionType, Reason};
@@ -23,14 +25,11 @@ use crate::api::grant::{
 use crate::text::truncate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::SignedDuration;
+use text::{LISTED, LONGEST_OF_MANY};
 
-/// Maximum number of repositories that the status lists by name.
-const LISTED: usize = 100;
 /// Maximum number of characters in a condition's message. The API allows 32,768, but a message that
 /// is too long to be read need not come near that.
 const LONGEST: usize = 2_000;
-/// The same limit for a message that may occur a hundred times.
-const LONGEST_OF_MANY: usize = 700;
 
 /// How long a problem that resolves itself may last before a person is asked to check. IAM
 /// guarantees no bound, and takes seconds.
@@ -39,7 +38,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 impl Outcome {
     /// Returns the accounts part with the refusal, which usually comes from the accounts' rules.
     fn accounts_part(&self) -> StatusPart {
-        match (Problem::join(&self.refusal), &self.accounts) {
+        match (Problem::join(&self.refusal), &self.report.accounts) {
             (None, accounts) => accounts.clone(),
             (Some(refusal), StatusPart::Failed(also)) => StatusPart::Failed(
                 Problem::join(&[refusal, also.clone()]).unwrap_or_else(|| also.clone()),
@@ -68,7 +67,7 @@ impl Outcome {
                 "access is being revoked in AWS".into(),
             );
         }
-        if let Some(pending) = &self.pending {
+        if let Some(pending) = &self.report.pending {
             let changes = match pending.len() {
                 0 => "nothing would change".to_owned(),
                 1 => "there would be one change, see status.pending".into(),
@@ -77,7 +76,7 @@ impl Outcome {
             let message = format!("observing: nothing is written to AWS for this grant; {changes}");
             return ("Unknown", Reason::Observing, message);
         }
-        let reason = match &self.consumer {
+        let reason = match &self.report.consumer {
             StatusPart::InPlace(_) => Reason::Granted,
             StatusPart::NotRequested(_)
             | StatusPart::NotManaged(_)
@@ -104,17 +103,17 @@ impl Outcome {
             ),
             condition(
                 ConditionType::RoleReady,
-                &self.told(&self.role),
+                &self.told(&self.report.role),
                 Reason::InPlace,
             ),
             condition(
                 ConditionType::RepositoryPoliciesReady,
-                &self.told(&self.repositories_part()),
+                &self.told(&self.report.repositories_part()),
                 Reason::InPlace,
             ),
             condition(
                 ConditionType::ConsumerReady,
-                &self.told(&self.consumer),
+                &self.told(&self.report.consumer),
                 Reason::InPlace,
             ),
         ];
@@ -130,12 +129,12 @@ impl Outcome {
             conditions: dated(conditions, previous, generation, now),
             registry: self.registry(previous),
             consumer: self.consumer(previous),
-            repositories: self.repositories_status(),
+            repositories: self.report.repositories_status(),
             access: self.access_status(),
             pending: self.pending_status(),
-            replacements: self.replacements(previous),
+            replacements: self.report.replacements(&self.replaces, previous),
             last_handled_reconcile: self.handled.clone(),
-            applied: self.applied.clone(),
+            applied: self.report.claims.clone(),
         }
     }
 
@@ -170,9 +169,11 @@ impl Outcome {
     /// Returns the registry's status. What was known of the registry's role stays while the role
     /// cannot be read.
     fn registry(&self, previous: Option<&Status>) -> Option<RegistryStatus> {
-        let mut registry = self.registry_status.clone();
-        if matches!(self.role, StatusPart::Failed(_) | StatusPart::Blocked(_))
-            && registry.role_arn.is_none()
+        let mut registry = self.report.registry_status.clone();
+        if matches!(
+            self.report.role,
+            StatusPart::Failed(_) | StatusPart::Blocked(_)
+        ) && registry.role_arn.is_none()
         {
             let known = previous
                 .and_then(|status| status.registry.clone())
@@ -183,9 +184,9 @@ impl Outcome {
     }
 
     fn consumer(&self, previous: Option<&Status>) -> Option<ConsumerStatus> {
-        let mut consumer = self.consumer_status.clone();
+        let mut consumer = self.report.consumer_status.clone();
         if matches!(
-            self.consumer,
+            self.report.consumer,
             StatusPart::Failed(_) | StatusPart::Blocked(_)
         ) && consumer.role_arn.is_none()
         {
@@ -206,12 +207,12 @@ impl Outcome {
                 .map(|message| truncate(message, LONGEST_OF_MANY)),
             ..access.clone()
         };
-        self.access.iter().take(LISTED).map(told).collect()
+        self.report.access.iter().take(LISTED).map(told).collect()
     }
 
     fn pending_status(&self) -> Option<PendingStatus> {
         const TOLD: usize = 50;
-        let pending = self.pending.as_ref()?;
+        let pending = self.report.pending.as_ref()?;
         let changes = i32::try_from(pending.len()).unwrap_or(i32::MAX);
         let told = pending
             .iter()

@@ -1,7 +1,7 @@
 //! Reads the policies in AWS that a verdict depends on. A policy that cannot be read becomes part
 //! of the verdict, because it may not matter.
 
-use super::AccessInputs;
+use super::answer::AccessInputs;
 use super::arguments::{AccessQuestion, Arguments, Identity, Repository};
 use crate::api::AWSAccount;
 use crate::api::account::{AWSAccountSpec, Partition};

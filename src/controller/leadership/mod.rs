@@ -30,9 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long returning the Lease may take; afterwards it runs out by itself.
-pub const RELEASE: Duration = Duration::from_secs(3);
-
 /// Works while this replica leads, and stands by otherwise, until a stop signal. Each term has a
 /// new future of `work`, and the last one is dropped before the Lease is returned or requested
 /// again.

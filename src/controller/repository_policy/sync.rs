@@ -4,7 +4,7 @@
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::aws::error::{AwsError, ErrorKind};
+use crate::aws::error::{AwsError, ErrorCode, ErrorKind};
 use crate::aws::write_permit::WritePermit;
 use crate::controller::Context;
 use crate::controller::repository_policy::contributions::{self, Hypothesis};
@@ -310,7 +310,7 @@ impl Pass<'_> {
             // ECR has more than one error text for a principal that it does not know.
             Err(fault)
                 if fault.class == ErrorKind::Settling
-                    || fault.code == "InvalidParameterException" =>
+                    || fault.code() == ErrorCode::InvalidParameter =>
             {
                 let elapsed = self.memory.began.elapsed();
                 self.memory.search.was_refused(fault, elapsed);

@@ -32,7 +32,8 @@ pub use request::{Principal, PrincipalKind, Request, RequestContext};
 pub use verdict::{ButFor, Link, NearMiss, Verdict};
 
 use super::arn::Arn;
-use super::document::{Document, ParseError};
+use super::document::Document;
+use super::parse_error::ParseError;
 use near_miss::near_misses;
 use principal::Names;
 use statement::{Effect, Question, Rule, Side, rules};

@@ -1,9 +1,15 @@
 //! The steps of the search: they decide which document is next.
 
-use super::*;
-use crate::policy::repository::Contribution;
-use crate::policy::repository::scope::{Growth, limited};
-use crate::policy::repository::suspects::{Why, ids_are_removable, suspects};
+use super::state::{
+    By, CurrentSync, Group, Newcomers, Next, PROBES, Phase, Search, SearchStep, Sent, Stop, hash,
+    pause,
+};
+use crate::policy::document::{Document, Statement};
+use crate::policy::repository::keep::{Losing, checked};
+use crate::policy::repository::scope::{Growth, Scope, limited};
+use crate::policy::repository::suspects::{Suspect, Why, ids_are_removable, suspects};
+use crate::policy::repository::{Contribution, Plan, PolicyUpdate};
+use std::collections::{BTreeSet, VecDeque};
 
 impl Phase {
     pub(super) fn newcomers(groups: impl IntoIterator<Item = Group>, one_is_bad: bool) -> Self {
