@@ -24,7 +24,7 @@
 mod state;
 mod steps;
 
-pub use state::{Blocked, By, Evidence, News, Next, PROBES, Search, SearchStep, Stop};
+pub use state::{Blocked, By, Evidence, News, Next, PROBES, Search, SearchError, SearchStep};
 
 use super::GrantContribution;
 use super::held::Held;
@@ -78,7 +78,7 @@ impl<A: Clone> Search<A> {
         grants: &[GrantContribution<Id>],
         installation: &Installation,
         now: Duration,
-    ) -> Result<Next<Id>, Stop> {
+    ) -> Result<Next<Id>, SearchError> {
         let document = text.map(Document::parse).transpose()?;
         let asked = asked(document.as_ref(), grants, installation);
         // Nearly always there is no search, and none of this is needed.

@@ -123,7 +123,7 @@ pub struct SearchStep<Id> {
 
 /// The reason why there is no next document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stop {
+pub enum SearchError {
     /// The document read is not a policy.
     #[error(transparent)]
     ParseError(#[from] ParseError),
