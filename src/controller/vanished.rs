@@ -237,7 +237,12 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
 }
 
 async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
-    let tenant = vanished.grant.namespace().unwrap_or_default().into();
+    let tenant = vanished
+        .grant
+        .namespace()
+        .unwrap_or_default()
+        .as_str()
+        .into();
     let attempt = rate_limit::with(
         Work {
             urgency: Priority::Revocation,
