@@ -17,7 +17,7 @@ pub use apply_report::{ApplyReport, RepositoryOutcome, StatusPart};
 pub use outcome::Outcome;
 
 use super::Problem;
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::grant::{
     AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status,
     PendingStatus, RegistryStatus,
@@ -343,16 +343,11 @@ fn dated(
     generation: Option<i64>,
     now: &Time,
 ) -> Vec<Condition> {
-    let before = |kind: &str| {
-        previous
-            .into_iter()
-            .flat_map(|status| &status.conditions)
-            .find(|c| c.type_ == kind)
-    };
     told.into_iter()
         .map(|(kind, status, reason, message)| {
-            let type_ = kind.to_string();
-            let unchanged = before(&type_).filter(|condition| condition.status == status);
+            let before = previous.into_iter().flat_map(|status| &status.conditions);
+            let unchanged =
+                conditions::find(before, kind).filter(|condition| condition.status == status);
             Condition {
                 last_transition_time: unchanged
                     .map_or(now, |condition| &condition.last_transition_time)
@@ -361,7 +356,7 @@ fn dated(
                 observed_generation: generation,
                 reason: reason.to_string(),
                 status: status.into(),
-                type_,
+                type_: kind.to_string(),
             }
         })
         .collect()

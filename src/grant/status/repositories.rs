@@ -8,7 +8,7 @@ use crate::api::grant::{
     RepositoryStatus,
 };
 use crate::grant::Problem;
-use crate::text::truncate;
+use crate::text::{list_some, truncate};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl ApplyReport {
@@ -24,16 +24,12 @@ impl ApplyReport {
             .cloned()
             .collect();
         failed.sort_by_key(|problem| !problem.reason.needs_a_person());
-        let more = failed.len().saturating_sub(NAMED);
-        failed.truncate(NAMED);
-        let mut joined = Problem::join(&failed)?;
-        if more > 0 {
-            joined.message = format!(
-                "{}; and {more} more, see status.repositories",
-                joined.message
-            );
-        }
-        Some(joined)
+        let reason = failed.first()?.reason;
+        let messages = failed.iter().map(|problem| &problem.message);
+        let message = list_some(messages, NAMED, "; ", |more| {
+            format!("; and {more} more, see status.repositories")
+        });
+        Some(Problem { reason, message })
     }
 
     pub(super) fn repositories_part(&self) -> StatusPart {
