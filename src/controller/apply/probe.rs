@@ -11,7 +11,7 @@ use crate::aws::ecr::PolicyRead;
 use crate::controller::Context;
 use crate::controller::state::repository::RepositoryKey;
 use crate::grant::claims::Place;
-use crate::grant::observed::{Instance, Role};
+use crate::grant::observed::{Instance, Role, RoleReading};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use futures::StreamExt;
 use std::collections::btree_map::Entry;
@@ -35,7 +35,7 @@ impl Probed {
             Ok(Found::Usable) => Some(place),
             Ok(Found::Nothing) => None,
             Ok(Found::Role(role)) => {
-                self.registry_role = Some(role);
+                self.registry_role = RoleReading::of(role);
                 Some(place)
             }
             Ok(Found::Instance(instance)) => {

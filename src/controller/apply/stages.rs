@@ -47,8 +47,8 @@ impl Apply<'_> {
             Box::pin(self.remove_registry_roles(&sessions, registry_role.as_ref())).await;
         let old_instances = Box::pin(self.remove_instances(&sessions, instance.as_ref())).await;
         let reads = Reads {
-            instance: instance_stage.observed.as_ref(),
-            registry_role: role_stage.observed.as_ref(),
+            instance: &instance_stage.observed,
+            registry_role: &role_stage.observed,
             repositories: &repositories.reads,
         };
         let access = Box::pin(self.access(&sessions, &reads)).await;

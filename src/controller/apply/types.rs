@@ -7,7 +7,7 @@ use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::controller::context::{Cloud, Cluster, Context};
 use crate::grant::claims::Place;
-use crate::grant::observed::{Instance, Role};
+use crate::grant::observed::{Instance, RoleReading};
 use crate::grant::{AccountId, AccountLookup, Problem};
 use crate::policy::Document;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub struct Probed {
     /// The names of all repositories in each region that was listed.
     pub(super) listed: BTreeMap<String, Vec<String>>,
     /// The registry role, which belongs to this grant alone.
-    pub(super) registry_role: Option<Option<Role>>,
+    pub(super) registry_role: RoleReading,
     /// The instance role. Only a grant that shares it with no other may rely on it: another grant's
     /// work may have come in between.
     pub(super) instance: Option<Instance>,
