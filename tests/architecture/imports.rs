@@ -22,6 +22,11 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
+/// Returns the first word of a line after the visibility.
+fn code_begins(line: &str) -> Option<&str> {
+    words(line).find(|word| !["pub", "crate", "super", "in", "self", ""].contains(word))
+}
+
 /// Removes comments and the content of texts.
 fn code_of(text: &str) -> String {
     let (mut code, mut rest) = (String::new(), text);
@@ -134,9 +139,11 @@ impl Module {
         let (mut uses, mut rest) = (Vec::new(), String::new());
         let mut declaration: Option<String> = None;
         for line in code.lines() {
-            let begins = words(line)
-                .find(|word| !["pub", "crate", "super", "in", "self", ""].contains(word))
-                == Some("use");
+            let begins = code_begins(line) == Some("use");
+            let declares_child = code_begins(line) == Some("mod") && line.trim_end().ends_with(';');
+            if declares_child {
+                continue;
+            }
             if declaration.is_none() && !begins {
                 rest += &format!("{line}\n");
                 continue;
