@@ -13,7 +13,7 @@ pub type KnownRevocations = Arc<tokio::sync::Mutex<Option<Vec<RecentlyRevoked>>>
 pub struct Recent(Mutex<HashMap<AccountId, KnownRevocations>>);
 
 impl Recent {
-    /// Returns the record of an account. Whoever holds its lock may write it.
+    /// Returns the record of an account. A write of it needs its lock.
     pub fn record(&self, account: &AccountId) -> KnownRevocations {
         let mut all = self.0.lock().expect("no panic while held");
         all.entry(account.clone()).or_default().clone()

@@ -1,5 +1,5 @@
-//! Sightings of another writer with this installation's ID, and the access in each repository policy
-//! that is known to be this process' own. `second_writer` decides what they mean.
+//! Sightings of another writer with this installation's ID, and the access in each policy that is
+//! known to be this process' own. `second_writer` decides what they mean.
 
 use crate::api::account_status::SecondWriter;
 use crate::grant::AccountId;
