@@ -56,7 +56,7 @@ pub enum Priority {
     Resync,
 }
 
-/// For whom work is done.
+/// The beneficiary of work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Tenant {
     /// The operator itself.
@@ -77,7 +77,7 @@ impl From<&str> for Tenant {
 pub struct Work {
     /// The urgency.
     pub urgency: Priority,
-    /// For whom it is.
+    /// The beneficiary, which determines the order among work of one priority.
     pub tenant: Tenant,
 }
 
