@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "architecture/imports.rs"]
+mod imports;
+
 /// The parts of the crate that each part may use: `main → cli → controller → aws → grant → policy`,
 /// with `api`, `telemetry`, `clock` and `text` below all of them.
 const MAY_USE: [(&str, &str); 9] = [
@@ -40,8 +43,8 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Returns the files of one part of the crate, by their paths in the repository, without comments.
-fn sources(part: &str) -> Vec<(String, String)> {
+/// The files of one part of the crate, by their place in the repository.
+fn texts(part: &str) -> Vec<(String, String)> {
     let folder = root().join("src").join(part);
     let files = if folder.is_dir() {
         rust_files(&folder)
@@ -49,16 +52,21 @@ fn sources(part: &str) -> Vec<(String, String)> {
         vec![folder.with_extension("rs")]
     };
     let named = |file: PathBuf| {
-        let text = fs::read_to_string(&file).unwrap();
+        let place = file.strip_prefix(root()).unwrap().display().to_string();
+        (place, fs::read_to_string(&file).unwrap())
+    };
+    files.into_iter().map(named).collect()
+}
+
+/// Returns the files of one part of the crate, by their paths in the repository, without comments.
+fn sources(part: &str) -> Vec<(String, String)> {
+    let without_comments = |(file, text): (String, String)| {
         let code = text
             .lines()
             .map(|line| line.split("//").next().unwrap_or_default());
-        (
-            file.strip_prefix(root()).unwrap().display().to_string(),
-            code.collect::<Vec<_>>().join("\n"),
-        )
+        (file, code.collect::<Vec<_>>().join("\n"))
     };
-    files.into_iter().map(named).collect()
+    texts(part).into_iter().map(without_comments).collect()
 }
 
 /// Returns every path in the code that begins with `first`, with braces expanded: `kube::{Api,

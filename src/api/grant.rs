@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::access_path::AccessPath;
 pub use super::consumer::*;
 pub use super::status::*;
 
@@ -124,17 +125,6 @@ pub enum Access {
     Pull,
     /// Read and write images.
     PullPush,
-}
-
-/// A path by which the consumer reaches the repositories.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
-)]
-pub enum AccessPath {
-    /// Through the repository policy.
-    Direct,
-    /// Through a role in the registry account.
-    AssumeRole,
 }
 
 fn both_paths() -> Vec<AccessPath> {

@@ -2,6 +2,7 @@
 //!
 //! - [`grant`]: the spec of a `CrossAccountRegistryGrant`.
 //! - [`consumer`]: the consumer side of that spec.
+//! - [`access_path`]: the paths of access, which spec and status name.
 //! - [`status`]: the status of a grant, with its claims.
 //! - [`account`]: the spec of an `AWSAccount`, with its rules.
 //! - [`account_status`]: the status of an `AWSAccount`.
@@ -13,6 +14,7 @@
 //! the API server check what can be checked without AWS. The operator checks it again, because its
 //! decision is the one that counts.
 
+pub mod access_path;
 pub mod account;
 pub mod account_status;
 pub mod admission;

@@ -1,6 +1,7 @@
 //! The status of a `CrossAccountRegistryGrant`.
 
-use super::grant::AccessPath;
+use super::access_path::AccessPath;
+use super::conditions::{self, ConditionType};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -64,6 +65,14 @@ pub struct CrossAccountRegistryGrantStatus {
     /// middle. A place that is not listed was never written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Applied>,
+}
+
+impl CrossAccountRegistryGrantStatus {
+    /// Returns status, reason and message of the condition `Ready`.
+    pub fn ready(&self) -> Option<(&str, &str, &str)> {
+        let condition = conditions::find(&self.conditions, ConditionType::Ready)?;
+        Some((&condition.status, &condition.reason, &condition.message))
+    }
 }
 
 /// Whether an identity has access by one path.

@@ -1,7 +1,7 @@
 //! The ECR calls: a repository's policy, the registry policy and the repositories' names.
 
 use super::answer::Incomplete;
-use super::error::{AwsError, CallSite};
+use super::error::{AwsError, CallSite, ErrorCode};
 use super::session::Account;
 use super::write_permit::WritePermit;
 use crate::policy::Document;
@@ -47,11 +47,11 @@ impl Account {
             },
             Err(error) => {
                 let fault = self.noted_in_region(AwsError::of(at, &error)).await;
-                match fault.code.as_str() {
-                    "RepositoryNotFoundException" if fault.is_gone() => {
+                match fault.code() {
+                    ErrorCode::RepositoryNotFound if fault.is_gone() => {
                         Ok(PolicyRead::NoRepository)
                     }
-                    "RepositoryPolicyNotFoundException" if fault.is_gone() => {
+                    ErrorCode::RepositoryPolicyNotFound if fault.is_gone() => {
                         Ok(PolicyRead::NoPolicy)
                     }
                     _ => Err(fault),

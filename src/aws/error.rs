@@ -1,5 +1,5 @@
-//! Classifies AWS errors into [`ErrorKind`]s: once, here. (Only callers that search for the cause
-//! of a rejected document compare the code as well.)
+//! Classifies AWS errors into [`ErrorKind`]s: once, here. Callers that need more than the kind, for
+//! instance to search for the cause of a rejected document, ask for the [`ErrorCode`].
 //!
 //! The code of the error decides. The SDK does not model `AccessDenied` and `Throttling`, so codes
 //! are compared as text. Three other things count where a code is ambiguous or absent: the HTTP
@@ -10,6 +10,7 @@
 //! This module also logs each error, writes its message, and maps its kind to the [`Reason`] of a
 //! status.
 //!
+//! - `kind`: the kinds, the codes that callers distinguish, and the place of a call.
 //! - `advice`: what people can do about an error, for its message.
 
 use super::answer::Incomplete;
@@ -17,8 +18,8 @@ use super::causes::{causes, chain};
 use super::rate_limit::RateLimited;
 use super::unresolved::is_unresolved;
 use crate::api::conditions::Reason;
+use crate::grant::Problem;
 use crate::grant::partition::unknown_region;
-use crate::grant::{AccountId, Problem};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
@@ -28,43 +29,14 @@ use std::error::Error;
 use std::fmt;
 
 mod advice;
+mod kind;
 
-/// The kind of a failure, which determines the remedy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Too many calls, according to AWS or to the operator's own rate limit: back off.
-    Throttled,
-    /// AWS failed or could not be reached, the answer cannot be used, or another change was in
-    /// progress: try again.
-    Transient,
-    /// The name of the service's host does not resolve: try again, and check the region.
-    Unresolved,
-    /// A resource that the call names is not visible: either it is new, or it does not exist. Try
-    /// again soon, for a while.
-    Settling,
-    /// The operator has no usable credentials: there are none, AWS refuses them, or STS refuses
-    /// to let the operator assume the role.
-    Credentials,
-    /// The call is not allowed in this account.
-    Denied,
-    /// The credentials are refused in this region but accepted elsewhere: most likely, the account
-    /// has not enabled the region.
-    Region,
-    /// A quota is used up.
-    Quota,
-    /// The named resource does not exist.
-    Gone,
-    /// A resource of this name exists already.
-    Exists,
-    /// The resource cannot be deleted because another resource still uses it.
-    InUse,
-    /// AWS rejected the request itself, or answered with a code that is not listed here.
-    Invalid,
-}
+pub use kind::{CallSite, ErrorCode, ErrorKind};
+
+use kind::ASSUME_ROLE;
 
 /// The code of a call that was not sent because it got no token from the rate limit in time.
-pub(super) const RATE_LIMITED: &str = "HeldBack";
-const ASSUME_ROLE: &str = "sts:AssumeRole";
+const RATE_LIMITED: &str = "HeldBack";
 /// The detail of an error for which AWS gave no message.
 const NO_MESSAGE: &str = "AWS gave no message";
 /// The code of an answer that lacks a field that AWS always sends, or that belongs to another
@@ -73,48 +45,15 @@ pub(super) const INCOMPLETE: &str = "IncompleteAnswer";
 /// The code of an error without a code: the answer is not from AWS, or it was cut off.
 pub(super) const UNREADABLE: &str = "UnreadableAnswer";
 
-impl ErrorKind {
-    /// Returns the label of this kind in the metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Transient => "unavailable",
-            Self::Unresolved => "unresolved",
-            Self::Settling => "settling",
-            Self::Credentials => "credentials",
-            Self::Denied => "denied",
-            Self::Region => "region",
-            Self::Quota => "quota",
-            Self::Gone => "not_found",
-            Self::Exists => "exists",
-            Self::InUse => "in_use",
-            Self::Invalid => "invalid",
-        }
-    }
-}
-
 /// A failed call: its place, its action and AWS's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsError {
     /// The kind of failure.
     pub class: ErrorKind,
-    /// The error's code.
-    pub code: String,
+    /// The error's code, as AWS or the SDK gave it.
+    pub(super) code: String,
     pub(super) at: CallSite,
     pub(super) detail: String,
-}
-
-/// The account, region, action and resource of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallSite {
-    /// The account of the call.
-    pub account: AccountId,
-    /// The region, for regional services.
-    pub region: Option<String>,
-    /// The IAM action that the call needs, such as `iam:CreateRole`.
-    pub action: &'static str,
-    /// The resource of the call, for messages.
-    pub resource: String,
 }
 
 impl AwsError {
@@ -126,6 +65,18 @@ impl AwsError {
         let Classified { fault, request_id } = Classified::of(at, error);
         fault.log(request_id.as_deref().unwrap_or_default());
         fault
+    }
+
+    /// Returns the error's code, as far as callers distinguish codes.
+    pub fn code(&self) -> ErrorCode {
+        match self.code.as_str() {
+            "RepositoryNotFoundException" => ErrorCode::RepositoryNotFound,
+            "RepositoryPolicyNotFoundException" => ErrorCode::RepositoryPolicyNotFound,
+            "MalformedPolicyDocument" => ErrorCode::MalformedPolicyDocument,
+            "InvalidParameterException" => ErrorCode::InvalidParameter,
+            RATE_LIMITED => ErrorCode::RateLimited,
+            _ => ErrorCode::Other,
+        }
     }
 
     /// Returns whether AWS answered that the resource does not exist.
@@ -382,17 +333,17 @@ fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> E
 impl fmt::Display for AwsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            class: _,
+            class,
             code,
-            at:
-                CallSite {
-                    account,
-                    region,
-                    action,
-                    resource,
-                },
+            at,
             detail,
         } = self;
+        let CallSite {
+            account,
+            region,
+            action,
+            resource,
+        } = at;
         let place = region
             .as_ref()
             .map(|region| format!(", {region}"))
@@ -401,7 +352,7 @@ impl fmt::Display for AwsError {
             f,
             "{action} on {resource} in account {account}{place} failed with {code}: {detail}"
         )?;
-        if let Some(advice) = advice::advice(self) {
+        if let Some(advice) = advice::advice(*class, at, detail) {
             write!(f, ". {advice}")?;
         }
         if let Some(warning) = region.as_deref().and_then(unknown_region) {

@@ -2,8 +2,9 @@
 //! the answer is complete. It is part of the clients themselves, so that no call can bypass it.
 
 use super::answer;
-use super::error::{AwsError, ErrorKind, RATE_LIMITED, class_of_assume_role};
+use super::error::{AwsError, ErrorCode, ErrorKind, class_of_assume_role};
 use super::rate_limit::{self, Bucket, Buckets, RateLimited};
+use super::retry::{OnlyThrottled, retry_config};
 use crate::grant::AccountId;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::labels::{OfCall, OfOperation, OfService};
@@ -22,14 +23,10 @@ use aws_sdk_sts::config::{
 };
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::identity::{IdentityFuture, SharedIdentityResolver};
-use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::retries::RequestAttempts;
-use aws_smithy_runtime_api::client::retries::classifiers::{
-    ClassifyRetry, RetryAction, RetryClassifierPriority, RetryReason,
-};
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
-use aws_smithy_types::retry::{self, RetryConfig};
+use aws_smithy_types::retry::RetryConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,9 +38,6 @@ mod tests;
 /// The part of a call's timeout that the call may wait for the rate limit. The rest must suffice
 /// for the call itself.
 const WAITS_AT_MOST: f64 = 0.75;
-
-/// How many times a call is sent at most if AWS throttles it, within its timeout.
-const ATTEMPTS: u32 = 4;
 
 /// Rate limit and metrics for the calls in one account.
 #[derive(Debug)]
@@ -96,7 +90,7 @@ impl Observer {
     pub fn iam(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_iam::Client {
         let config = aws_sdk_iam::config::Builder::from(config)
             .interceptor(Seen(self.clone()))
-            .retry_config(again())
+            .retry_config(retry_config())
             .retry_classifier(OnlyThrottled(self.bucket("iam")));
         aws_sdk_iam::Client::from_conf(config.build())
     }
@@ -105,7 +99,7 @@ impl Observer {
     pub fn sts(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::config::Builder::from(config)
             .interceptor(Seen(self.clone()))
-            .retry_config(again())
+            .retry_config(retry_config())
             .retry_classifier(OnlyThrottled(self.bucket("sts")));
         aws_sdk_sts::Client::from_conf(config.build())
     }
@@ -114,7 +108,7 @@ impl Observer {
     pub fn ecr(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_ecr::Client {
         let config = aws_sdk_ecr::config::Builder::from(config)
             .interceptor(Seen(self.clone()))
-            .retry_config(again())
+            .retry_config(retry_config())
             .retry_classifier(OnlyThrottled(self.bucket("ecr")));
         aws_sdk_ecr::Client::from_conf(config.build())
     }
@@ -130,7 +124,7 @@ impl Observer {
         if operation == ASSUME_ROLE {
             return;
         }
-        let result = if fault.code == RATE_LIMITED {
+        let result = if fault.code() == ErrorCode::RateLimited {
             "held_back"
         } else {
             fault.class.label()
@@ -252,45 +246,6 @@ fn known(service: &str) -> &'static str {
         .into_iter()
         .find(|known| known.eq_ignore_ascii_case(service))
         .unwrap_or("other")
-}
-
-/// Returns the SDK's retry configuration. With [`OnlyThrottled`], the SDK retries only throttled
-/// calls, so that a grant that has made ten calls need not repeat them because of the eleventh. The
-/// reconciler decides about all other failures.
-fn again() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(ATTEMPTS)
-}
-
-/// Retry classifier that allows only the retry of a throttled call, and slows the service down at
-/// once.
-#[derive(Debug)]
-struct OnlyThrottled(Arc<Bucket>);
-
-impl ClassifyRetry for OnlyThrottled {
-    fn classify_retry(&self, _: &InterceptorContext) -> RetryAction {
-        RetryAction::RetryForbidden
-    }
-
-    fn classify_retry_v2(&self, _: &InterceptorContext, previous: &RetryAction) -> RetryAction {
-        match previous {
-            RetryAction::RetryIndicated(RetryReason::RetryableError {
-                kind: retry::ErrorKind::ThrottlingError,
-                ..
-            }) => {
-                self.0.throttled();
-                RetryAction::NoActionIndicated
-            }
-            _ => RetryAction::RetryForbidden,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        "OnlyThrottled"
-    }
-
-    fn priority(&self) -> RetryClassifierPriority {
-        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
-    }
 }
 
 /// Identity cache that resolves credentials only when the rate limit allows the call: the SDK signs

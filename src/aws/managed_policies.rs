@@ -4,8 +4,23 @@
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite};
 use super::session::Account;
+use crate::grant::access::Holder;
+use crate::grant::observed::Role;
 use crate::policy::Document;
 use crate::policy::evaluate::Named;
+use std::collections::BTreeMap;
+
+/// Combines a role with its managed policies and its boundary, which `read` reads by their ARNs.
+pub async fn with_managed_policies<F: Future<Output = Named>>(
+    role: &Role,
+    read: impl Fn(String) -> F,
+) -> Holder {
+    let mut managed = BTreeMap::new();
+    for arn in Holder::managed_policies(role) {
+        managed.insert(arn.clone(), read(arn.clone()).await);
+    }
+    Holder::of(role, &managed)
+}
 
 impl Account {
     /// Reads the default version of the managed policy with this ARN.

@@ -9,6 +9,7 @@
 //!   answer.
 //! - [`write_permit`]: what every write needs, for as long as this replica leads.
 //! - [`rate_limit`]: a token bucket for each service of each account.
+//! - `retry`: which calls the SDK retries at once.
 //! - [`answer`]: checks that a successful answer is complete.
 //! - [`error`]: classifies errors by their code.
 //! - `denial`: names the kind of policy that denied a call, for messages.
@@ -26,8 +27,9 @@ pub mod ecr;
 pub mod error;
 pub mod iam;
 mod interceptor;
-mod managed_policies;
+pub mod managed_policies;
 pub mod rate_limit;
+mod retry;
 mod server_clock;
 pub mod session;
 mod session_tags;

@@ -56,13 +56,29 @@ pub enum Priority {
     Resync,
 }
 
+/// The beneficiary of work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tenant {
+    /// The operator itself.
+    #[default]
+    Operator,
+    /// The owners of this namespace.
+    Namespace(Arc<str>),
+}
+
+impl From<&str> for Tenant {
+    fn from(namespace: &str) -> Self {
+        Self::Namespace(namespace.into())
+    }
+}
+
 /// The purpose of work, which determines the order of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// The urgency.
     pub urgency: Priority,
-    /// The namespace that the work is for; empty for the operator's own work.
-    pub tenant: Arc<str>,
+    /// The beneficiary, which determines the order among work of one priority.
+    pub tenant: Tenant,
 }
 
 impl Work {
@@ -70,7 +86,7 @@ impl Work {
     pub fn background() -> Self {
         Self {
             urgency: Priority::Resync,
-            tenant: Arc::default(),
+            tenant: Tenant::Operator,
         }
     }
 
@@ -360,7 +376,7 @@ mod tests {
             tokio::spawn(with(
                 Work {
                     urgency,
-                    tenant: Arc::default(),
+                    tenant: Tenant::Operator,
                 },
                 async move {
                     bucket.turn(false, LONG).await.unwrap();

@@ -1,10 +1,12 @@
 //! `registry-grants explain`: whether a principal has access, and which permission is missing.
 //!
+//! - `answer`: what a verdict depends on, and the verdict.
 //! - `arguments`: the question, and the files with policies.
 //! - `offline`: reads the policies from files.
 //! - `read`: reads the policies in AWS.
 //! - `output`: the answer as text and as JSON.
 
+mod answer;
 mod arguments;
 mod offline;
 mod output;
@@ -12,7 +14,7 @@ mod read;
 
 pub use arguments::Arguments;
 
-use crate::cli::block_on;
+use crate::cli::runtime::block_on;
 use crate::cli::terminal::print;
 use crate::grant::access::{Holder, calls};
 use crate::grant::actions::GET_TOKEN;
@@ -20,36 +22,10 @@ use crate::policy::arn::Arn;
 use crate::policy::evaluate::{
     Named, Principal, PrincipalKind, Request, RequestContext, Verdict, evaluate,
 };
+use answer::{AccessInputs, Call, Whole};
 use arguments::{AccessQuestion, Action, Output};
 use std::error::Error;
 use std::process::ExitCode;
-
-/// Everything that a verdict depends on.
-pub struct AccessInputs {
-    /// The principal that calls.
-    principal: Holder,
-    /// The role that the principal assumes first, if one was named.
-    role: Option<Holder>,
-    /// The repository policy and the registry policy.
-    registry: Vec<Named>,
-}
-
-/// One call with its verdict.
-struct Call {
-    who: String,
-    action: String,
-    resource: String,
-    verdict: Verdict,
-}
-
-/// The verdict on all calls. The worst call decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Whole {
-    Allowed,
-    Depends,
-    Unknown,
-    Denied,
-}
 
 const DENIED: u8 = 2;
 const DEPENDS: u8 = 3;

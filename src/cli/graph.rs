@@ -10,10 +10,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::block_on;
 use super::environment::cluster;
 use super::json::pretty;
 use super::manifests::{FileNames, Files};
+use super::runtime::block_on;
 use super::terminal::{note, plain, print};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;

@@ -14,6 +14,7 @@
 //! - `policy_diff`: prints the differences between policy documents.
 //! - `json`: prints JSON for people.
 //! - `io`: reads files and standard input.
+//! - `runtime`: runs asynchronous work.
 //! - `terminal`: prints text that is safe for a terminal.
 
 mod completions;
@@ -30,6 +31,7 @@ mod manifests;
 mod plan;
 mod policy;
 mod policy_diff;
+mod runtime;
 mod terminal;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -157,12 +159,4 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Policy(command) => policy::run(&command),
     }
-}
-
-/// Runs a future of a subcommand that makes only a few calls.
-fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    Ok(runtime.block_on(future))
 }

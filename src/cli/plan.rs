@@ -4,9 +4,9 @@
 
 mod output;
 
-use super::block_on;
 use super::environment;
 use super::manifests::{Files, Sources};
+use super::runtime::block_on;
 use super::terminal::{note, print};
 use crate::api::conditions::Reason;
 use crate::clock::WallClock;

@@ -1,10 +1,11 @@
 //! Instruments every reconcile of a grant: metrics, traces, and the queue of grants that are due.
 
-use crate::api::conditions::ConditionType;
+use crate::api::conditions::{self, ConditionType};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::rate_limit::{self, Priority, Work};
 use crate::controller::Context;
-use crate::controller::reconcile::{self, Error};
+use crate::controller::error::Error;
+use crate::controller::reconcile;
 use crate::controller::requeue::{Cause, Ended};
 use crate::controller::state::requests::key;
 use crate::controller::state::slots;
@@ -168,13 +169,10 @@ impl ClusterSource for Watched {
         self.filled
             .wait_for(&[watch_caches::Cache::Grants, watch_caches::Cache::Accounts])
             .now_or_never()?;
-        let type_ = ConditionType::Ready.to_string();
         let mut snapshot = Snapshot::default();
         for grant in self.grants.state() {
             let conditions = grant.status.iter().flat_map(|status| &status.conditions);
-            let ready = conditions
-                .into_iter()
-                .find(|condition| condition.type_ == type_);
+            let ready = conditions::find(conditions, ConditionType::Ready);
             let (ready, reason) = ready.map_or(("Unknown", "Pending"), |ready| {
                 (&ready.status, &ready.reason)
             });
@@ -187,10 +185,10 @@ impl ClusterSource for Watched {
                 .or_default() += 1;
         }
         for account in self.accounts.state() {
-            let mut conditions = account.status.iter().flat_map(|status| &status.conditions);
+            let conditions = account.status.iter().flat_map(|status| &status.conditions);
             // A new account does not count as failing before its credentials were tried.
-            let failing =
-                conditions.any(|condition| condition.type_ == type_ && condition.status == "False");
+            let failing = conditions::find(conditions, ConditionType::Ready)
+                .is_some_and(|condition| condition.status == "False");
             snapshot.accounts.insert(account.name_any(), !failing);
         }
         Some(snapshot)

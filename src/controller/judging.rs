@@ -1,7 +1,7 @@
 //! Limits the evaluation of access. It takes processor time, and tenants decide how much by the
 //! policies that they write. So it waits for a slot and has a time limit.
 
-use crate::aws::rate_limit::{self, Priority, Work};
+use crate::aws::rate_limit::{self, Priority, Tenant, Work};
 use crate::controller::compute_pool::ComputePool;
 use crate::controller::state::keyed_locks::KeyedLocks;
 use crate::controller::state::pending::Waiting;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// one at a time, so that the others always find one.
 pub struct Judging {
     turns: Slots,
-    namespaces: KeyedLocks<Arc<str>>,
+    namespaces: KeyedLocks<Tenant>,
     patience: Duration,
     pool: ComputePool,
 }

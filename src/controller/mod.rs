@@ -24,7 +24,8 @@
 //!
 //! Shared parts:
 //! - `context`: what all of it shares, in three parts: `Cluster`, `Cloud` and `Runtime`.
-//! - `state`: caches, locks and queues in it.
+//! - `state`: memory, caches, locks and queues in it.
+//! - `error`: why a reconcile ends without reporting its outcome.
 //! - `leadership`: leader election, and permits for writes.
 //! - `patch`: writes finalizers and statuses.
 //! - `events`: publishes Events.
@@ -39,6 +40,7 @@ mod accounts;
 mod apply;
 pub mod compute_pool;
 mod context;
+mod error;
 mod events;
 mod instrument;
 mod judging;
@@ -120,6 +122,3 @@ pub struct Edges {
     /// Where long computations run.
     pub pool: ComputePool,
 }
-
-/// Future that resolves when the operator receives a stop signal.
-type Stop = futures::future::Shared<BoxFuture<'static, ()>>;

@@ -9,7 +9,7 @@ use crate::controller::apply::{Aim, Apply, ApplyRequest};
 use crate::controller::compute_pool::ComputePool;
 use crate::controller::context::{Cloud, Cluster};
 use crate::controller::record::has_record;
-use crate::controller::repository_policy::types::Freshness;
+use crate::controller::state::repository::Freshness;
 use crate::controller::state::requests::Requests;
 use crate::controller::state::unknown::UnknownGrants;
 use crate::controller::state::watch_caches::WatchCaches;
@@ -223,6 +223,6 @@ async fn of_grant(
     let outcome = Outcome::new(&decision, &resource.spec, None, done.report);
     plan.problems = outcome.problems();
     plan.changes = done.effects.log.changes;
-    plan.access = outcome.access;
+    plan.access = outcome.report.access;
     plan
 }

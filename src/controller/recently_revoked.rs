@@ -8,38 +8,22 @@ use crate::api::account_status::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, Re
 use crate::controller::Context;
 use crate::controller::context::Cluster;
 use crate::controller::patch;
-use crate::controller::repository_policy::read_back::revoke;
-use crate::controller::repository_policy::types::RepositoryKey;
-use crate::controller::state::watch_caches::Cache;
+use crate::controller::state::recent::Revoked;
+use crate::controller::state::repository::RepositoryKey;
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, AccountLookup, RepositoryPattern};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a revoked place is read again.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// A place that was recorded so recently is not recorded again, so that many simultaneous deletions
 /// need few writes.
 const JUST_NOW: SignedDuration = SignedDuration::from_mins(1);
-
-type KnownRevocations = Arc<tokio::sync::Mutex<Option<Vec<RecentlyRevoked>>>>;
-
-/// Recorded places of each account, ahead of the watch cache. Each account has one write at a time.
-#[derive(Default)]
-pub struct Recent(Mutex<HashMap<AccountId, KnownRevocations>>);
-
-/// Place where access was revoked.
-pub struct Revoked {
-    pub repository: RepositoryKey,
-    /// Whether this revocation changed the policy just now.
-    pub changed: bool,
-}
 
 /// Records revoked places. Call it before the claims on them are removed.
 ///
@@ -58,15 +42,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
         let Some(account) = context.cluster.watch_caches.account(id) else {
             continue;
         };
-        let known = {
-            let mut all = context
-                .cluster
-                .recent
-                .0
-                .lock()
-                .expect("no panic while held");
-            all.entry(id.clone()).or_default().clone()
-        };
+        let known = context.cluster.recent.record(id);
         let mut known = known.lock().await;
         let before = known.get_or_insert_with(|| on_record(&account));
         let Some(after) = noted(before, &places, context.cluster.clock.now()) else {
@@ -99,13 +75,7 @@ pub fn is_on_record(cluster: &Cluster, repository: &RepositoryKey) -> bool {
             && entry.repository == *name
             && now.duration_since(entry.time.0) < KEPT_FOR
     };
-    let known = cluster
-        .recent
-        .0
-        .lock()
-        .expect("no panic while held")
-        .get(account)
-        .cloned();
+    let known = cluster.recent.known(account);
     // While a write holds the lock, the watch cache has to do.
     let ahead = known.and_then(|known| {
         known
@@ -167,44 +137,8 @@ fn noted(
     Some(after)
 }
 
-/// Reads the recorded places once after a start, and has them read again for the rest of their
-/// hour. A slow account does not hold up the others.
-pub async fn look_after_the_start(context: &Context) {
-    tokio::select! {
-        () = context.runtime.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
-        () = context.runtime.stop.clone() => return,
-    }
-    let accounts = context.cluster.watch_caches.accounts.state();
-    futures::future::join_all(accounts.iter().map(|account| look_again(context, account))).await;
-}
-
-async fn look_again(context: &Context, account: &AWSAccount) {
-    let Ok(id) = account.name_any().parse::<AccountId>() else {
-        return;
-    };
-    for (repository, age) in recorded_places(&id, account, context.cluster.clock.now()) {
-        // The monotonic clock may not reach back so far.
-        let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
-        context
-            .cloud
-            .coalescer
-            .note_written(&repository, written)
-            .await;
-        let looked = tokio::select! {
-            looked = async {
-                let session = context.cloud.aws.account(&id, &account.spec, None).await?;
-                revoke(context, &session, &repository).await
-            } => looked,
-            () = context.runtime.stop.clone() => return,
-        };
-        if let Err(problem) = looked {
-            tracing::warn!(reason = %problem.reason, "failed to verify a recent revocation in the policy of {repository}, retrying: {}", problem.message);
-        }
-    }
-}
-
 /// Returns the recorded places of an account that are not older than an hour, with their age.
-fn recorded_places(
+pub fn recorded_places(
     id: &AccountId,
     account: &AWSAccount,
     now: Timestamp,

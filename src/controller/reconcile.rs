@@ -1,21 +1,24 @@
 //! Reconciles one `CrossAccountRegistryGrant`: decides, records claims, applies and reports.
 
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec};
+use crate::api::grant::{
+    Applied, CrossAccountRegistryGrantSpec, CrossAccountRegistryGrantStatus as Status,
+};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::aws::rate_limit::Priority;
 use crate::controller::Context;
 use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Effects};
+use crate::controller::error::Error;
 use crate::controller::patch;
 use crate::controller::recently_revoked;
 use crate::controller::record::{
     claim, find_own_records, has_record, report_abandoned, where_to_revoke, with_its_finalizer,
 };
-use crate::controller::report::{now, ready, report, write_status};
-use crate::controller::repository_policy::types::Freshness;
+use crate::controller::report::{now, report, write_status};
 use crate::controller::requeue::Ended;
 use crate::controller::restored;
 use crate::controller::second_writer;
+use crate::controller::state::repository::Freshness;
 use crate::grant::ownership::Owner;
 use crate::grant::status::{self, Outcome};
 use crate::grant::{AccountLookup, Decision, Grant, GrantName, Problem};
@@ -37,20 +40,6 @@ fn decide(resource: &CrossAccountRegistryGrant, context: &Context) -> Decision {
         }
         decision => decision,
     }
-}
-
-/// Reason why a reconcile ended without reporting its outcome.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server refused, or could not be reached.
-    #[error(transparent)]
-    Cluster(#[from] kube::Error),
-    /// This replica's Lease is about to run out: a write could overtake one of the next leader.
-    #[error("{0}")]
-    NotLeading(String),
-    /// A bug, which concerns this grant alone.
-    #[error(transparent)]
-    Panicked(#[from] crate::controller::supervise::Panicked),
 }
 
 /// Grant that is being reconciled.
@@ -131,7 +120,7 @@ async fn newest(
 }
 
 async fn find_lost_records(subject: &Subject<'_>, context: &Context) {
-    context.runtime.restored.note_start(&context.cluster);
+    restored::note_start(&context.runtime.restored, &context.cluster);
     if restored::may_have_lost_its_record(&context.cluster, subject.resource) {
         find_own_records(subject.resource, &subject.owner, context).await;
     }
@@ -291,7 +280,7 @@ async fn finish(
         resource, owner, ..
     } = subject;
     let claims_cache = &context.cluster.claims_cache;
-    let has_nothing = outcome.applied.is_none();
+    let has_nothing = outcome.report.claims.is_none();
     if !subject.is_deleting() && was_guarded && has_nothing && patch::has_finalizer(resource) {
         // All access of the grant was revoked, and none of its desired places can be used yet, so
         // there is nothing to guard. If the finalizer stays nevertheless, a deletion need not
@@ -387,7 +376,9 @@ fn passes_by_itself(problem: &Problem) -> bool {
 /// was requested by annotation gets a fresh sync.
 fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Freshness {
     let status = resource.status.as_ref();
-    let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
+    let is_ready = status
+        .and_then(Status::ready)
+        .is_some_and(|(ready, ..)| ready == "True");
     let is_settled =
         status.and_then(|status| status.observed_generation) == resource.meta().generation;
     if is_ready && is_settled && !is_asked_for(resource) {
@@ -403,8 +394,9 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Fresh
 fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duration {
     const JUST_NOW: Duration = Duration::from_secs(10);
     let status = resource.status.as_ref();
-    let denied =
-        ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
+    let denied = status
+        .and_then(Status::ready)
+        .is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
     match is_asked_for(resource) {
         true => Duration::ZERO,
         false if denied => JUST_NOW.min(context.runtime.pauses.resync_interval()),

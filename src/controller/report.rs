@@ -1,12 +1,12 @@
 //! Reports the outcome of a reconcile: status, Events and drift metrics.
 
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::conditions::{self, ConditionType, Reason};
+use crate::api::conditions::Reason;
 use crate::api::grant::CrossAccountRegistryGrantStatus as Status;
 use crate::controller::Context;
 use crate::controller::apply::{Effects, Log};
+use crate::controller::error::Error;
 use crate::controller::patch;
-use crate::controller::reconcile::Error;
 use crate::grant::change::Change;
 use crate::grant::diff::ENDED_SESSIONS;
 use crate::grant::ownership::Owner;
@@ -25,19 +25,19 @@ pub async fn report(
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now(context));
-    let (ready, reason, message) = ready(Some(&status)).unwrap_or_default();
-    let deleted = outcome.applied.is_none() && resource.meta().deletion_timestamp.is_some();
+    let (ready, reason, message) = status.ready().unwrap_or_default();
+    let deleted = outcome.report.claims.is_none() && resource.meta().deletion_timestamp.is_some();
     if before != Some(&status) && !deleted {
         write_status(resource, context, &status).await?;
     }
     context
         .cluster
         .claims_cache
-        .record(resource, outcome.applied.clone());
+        .record(resource, outcome.report.claims.clone());
 
     publish_effects(resource, context, outcome, effects).await;
     let about = resource.object_ref(&());
-    let was = self::ready(before);
+    let was = before.and_then(Status::ready);
     let news = was != Some((ready, reason, message));
     match outcome.problems().first() {
         Some(problem) if news => {
@@ -76,7 +76,7 @@ async fn publish_effects(
     let events = &context.runtime.events;
     events.notices(&about, &log.notices).await;
     let drift = drift(resource, log, *as_before);
-    match outcome.pending {
+    match outcome.report.pending {
         Some(_) => {}
         None if !drift.is_empty() => {
             let account = resource.spec.registry.account_id.as_str().into();
@@ -110,8 +110,9 @@ fn drift(resource: &CrossAccountRegistryGrant, log: &Log, as_before: bool) -> Ve
     // With `PathDenied`, somebody else denies access, but everything that the grant writes was in
     // place.
     let path_denied = Reason::PathDenied.to_string();
-    let was_in_place =
-        ready(before).is_some_and(|(ready, reason, _)| ready == "True" || reason == path_denied);
+    let was_in_place = before
+        .and_then(Status::ready)
+        .is_some_and(|(ready, reason, _)| ready == "True" || reason == path_denied);
     let settled =
         before.and_then(|status| status.observed_generation) == resource.meta().generation;
     if !was_in_place || !settled {
@@ -143,12 +144,6 @@ pub async fn write_status(
         .map_err(|problem| Error::NotLeading(problem.message))?;
     let client = &context.runtime.client;
     Ok(patch::grant_status(permit, client, resource, status).await?)
-}
-
-/// Returns status, reason and message of the condition `Ready`.
-pub fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
-    let condition = conditions::find(&status?.conditions, ConditionType::Ready)?;
-    Some((&condition.status, &condition.reason, &condition.message))
 }
 
 /// Returns the current time in the type that statuses use.

@@ -14,41 +14,29 @@ use crate::controller::Context;
 use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::recently_revoked;
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
+use crate::controller::state::restored::Restored;
 use crate::grant::decision::is_frozen;
 use crate::grant::{Grant, GrantName, Problem, grant_if_enforced, meant};
 use crate::policy::Document;
 use crate::policy::repository::Contribution;
 use crate::policy::repository::current::unaccounted;
 use kube::{Api, Resource, ResourceExt};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
-use tokio::sync::OnceCell;
+use std::sync::Arc;
 
-type Grants = Vec<Arc<CrossAccountRegistryGrant>>;
-
-/// Repositories that were searched since the start.
-#[derive(Default)]
-pub struct Restored {
-    looked: Mutex<HashMap<RepositoryKey, Arc<OnceCell<()>>>>,
-    /// The grants before any record was changed. Filled only if a frozen grant has no record.
-    at_start: OnceLock<Grants>,
-}
-
-impl Restored {
-    /// Stores the current grants at the first call. Call it before a record is written.
-    pub fn note_start(&self, cluster: &Cluster) {
-        self.at_start.get_or_init(|| {
-            let lost = cluster
-                .grants
-                .state_filter(|grant| may_have_lost_its_record(cluster, grant));
-            if lost.is_empty() {
-                Vec::new()
-            } else {
-                cluster.grants.state()
-            }
-        });
-    }
+/// Stores the current grants at the first call, if a frozen grant has no record. Call it before a
+/// record is written.
+pub fn note_start(restored: &Restored, cluster: &Cluster) {
+    restored.note_start(|| {
+        let lost = cluster
+            .grants
+            .state_filter(|grant| may_have_lost_its_record(cluster, grant));
+        if lost.is_empty() {
+            Vec::new()
+        } else {
+            cluster.grants.state()
+        }
+    });
 }
 
 /// Returns whether the record of this grant may have been lost: it is frozen, and has none.
@@ -67,16 +55,9 @@ pub async fn find_records(
     account: &Account,
     repository: &RepositoryKey,
 ) -> Result<(), Problem> {
-    context.runtime.restored.note_start(&context.cluster);
-    let once = {
-        let mut looked = context
-            .runtime
-            .restored
-            .looked
-            .lock()
-            .expect("no panic while held");
-        looked.entry(repository.clone()).or_default().clone()
-    };
+    let restored = &context.runtime.restored;
+    note_start(restored, &context.cluster);
+    let once = restored.search(repository);
     match once
         .get_or_try_init(|| assign(context, account, repository))
         .await
@@ -84,13 +65,7 @@ pub async fn find_records(
         Ok(()) => Ok(()),
         Err(Unfinished::NothingToRead) => {
             // A spec may name any number of repositories that do not exist.
-            context
-                .runtime
-                .restored
-                .looked
-                .lock()
-                .expect("no panic while held")
-                .remove(repository);
+            restored.forget_search(repository);
             Ok(())
         }
         Err(Unfinished::Failed(problem)) => Err(problem),
@@ -222,14 +197,7 @@ fn accounted_for(context: &Context, repository: &RepositoryKey) -> Vec<Contribut
         region,
         name,
     } = repository;
-    let at_start = context
-        .runtime
-        .restored
-        .at_start
-        .get()
-        .into_iter()
-        .flatten()
-        .cloned();
+    let at_start = context.runtime.restored.at_start().iter().cloned();
     let on_account =
         |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
     let mut accounted = Vec::new();

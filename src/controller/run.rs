@@ -7,18 +7,18 @@ use super::leadership::{self, Election, Leadership};
 use super::requeue::Pauses;
 use super::state::requests::{Requested, Requests};
 use super::state::watch_caches::{Cache, CacheSync, WatchCaches};
-use super::supervise::Supervisor;
+use super::supervise::{Stop, Supervisor};
 use super::triggers::{Watches, reconcile_grants};
 use super::{
-    Edges, Settings, Stop, accounts, events, instrument, recently_revoked, repository_policy,
-    requeue, sweep, vanished,
+    Edges, Settings, accounts, events, instrument, repository_policy, requeue, sweep, vanished,
 };
 use crate::aws::Aws;
 use crate::aws::rate_limit::{self, Work};
 use crate::clock::{Random, WallClock};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::{self, Readiness, Stage};
+use crate::telemetry::health::{Readiness, Stage};
+use crate::telemetry::server;
 use crate::text;
 use aws_config::SdkConfig;
 use futures::FutureExt;
@@ -89,7 +89,7 @@ pub async fn run(settings: Settings, edges: Edges) -> Result<(), Box<dyn Error>>
     };
     tokio::select! {
         ended = operator.lead() => ended,
-        served = health::serve(listener, operator.telemetry.clone(), call_timeout) => {
+        served = server::serve(listener, operator.telemetry.clone(), call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks are no longer served: {why}").into())
         }
@@ -174,7 +174,7 @@ impl Operator {
             vanished::run(&context, &vanished)
         });
         let look_after_the_start = supervised.run("look after revoked places", || {
-            recently_revoked::look_after_the_start(&context)
+            repository_policy::resync::look_after_the_start(&context)
         });
         let look_after = supervised.run("look after repositories", || {
             repository_policy::resync::look_after(context.clone())

@@ -1,7 +1,6 @@
 //! Isolates work that fails unexpectedly, so that it ends nothing else. Such a failure is a bug: it
 //! is logged, counted and shown by `/healthz`, and the work is started again.
 
-use crate::controller::Stop;
 use crate::telemetry::health::Liveness;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::labels::OfTask;
@@ -11,6 +10,9 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Future that resolves when the operator receives a stop signal.
+pub type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
 
 /// The pause after the first failure of a background task. It doubles with each that follows.
 const SHORTEST: Duration = Duration::from_secs(1);

@@ -18,7 +18,7 @@ use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::recently_revoked;
 use crate::controller::reconcile::is_abandoned;
-use crate::controller::repository_policy::types::Freshness;
+use crate::controller::state::repository::Freshness;
 use crate::controller::stored::Stored;
 use crate::controller::supervise::isolated;
 use crate::grant::ownership::Owner;
@@ -237,7 +237,12 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
 }
 
 async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
-    let tenant = vanished.grant.namespace().unwrap_or_default().into();
+    let tenant = vanished
+        .grant
+        .namespace()
+        .unwrap_or_default()
+        .as_str()
+        .into();
     let attempt = rate_limit::with(
         Work {
             urgency: Priority::Revocation,
@@ -350,7 +355,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     };
     let outcome = revoke_claims(context, grant, &claims).await;
     let problems = outcome.problems();
-    if outcome.applied.is_some() {
+    if outcome.report.claims.is_some() {
         let why = Problem::join(&problems)
             .map(|problem| problem.message)
             .unwrap_or_default();

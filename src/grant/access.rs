@@ -13,7 +13,7 @@
 mod inputs;
 mod report;
 
-pub use inputs::{Caller, Holder, Readings, RepositoryReading};
+pub use inputs::{Caller, Holder, HolderReading, Readings, RepositoryReading};
 
 use super::Problem;
 use super::actions::{self, GET_TOKEN};
@@ -130,11 +130,11 @@ impl Judge<'_> {
         let (principal, (verdict, message)) = match caller {
             Caller::Role {
                 arn,
-                holder: Ok(Some(holder)),
+                holder: HolderReading::Found(holder),
             } => (arn, self.role(holder, path, action).verdict()),
             Caller::Role {
                 arn,
-                holder: Ok(None),
+                holder: HolderReading::Absent,
             } => (
                 arn,
                 (
@@ -144,7 +144,7 @@ impl Judge<'_> {
             ),
             Caller::Role {
                 arn,
-                holder: Err(why),
+                holder: HolderReading::Unknown(why),
             } => (arn, (AccessVerdict::Unknown, Some(why.clone()))),
             Caller::Many { name, why } => (name, (AccessVerdict::Depends, Some(why.clone()))),
             Caller::Lambda { .. }
@@ -170,9 +170,11 @@ impl Judge<'_> {
         match path {
             AccessPath::Direct => self.images(holder, action, &mut findings),
             AccessPath::AssumeRole => match &self.readings.registry_role {
-                Err(why) => findings.unknown(why.clone()),
-                Ok(None) => findings.denied(format!("{} does not exist", self.registry_role())),
-                Ok(Some(role)) => {
+                HolderReading::Unknown(why) => findings.unknown(why.clone()),
+                HolderReading::Absent => {
+                    findings.denied(format!("{} does not exist", self.registry_role()))
+                }
+                HolderReading::Found(role) => {
                     self.assumes(holder, role, &mut findings);
                     self.images(role, action, &mut findings);
                 }

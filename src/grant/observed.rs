@@ -26,6 +26,25 @@ pub struct Role {
     pub attached: BTreeSet<String>,
 }
 
+/// What was read of a role.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum RoleReading {
+    /// It was not read.
+    #[default]
+    NotRead,
+    /// It does not exist.
+    Absent,
+    /// It exists.
+    Found(Role),
+}
+
+impl RoleReading {
+    /// Creates the reading of a role that was read.
+    pub fn of(role: Option<Role>) -> Self {
+        role.map_or(Self::Absent, Self::Found)
+    }
+}
+
 /// An instance profile as IAM returned it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceProfile {

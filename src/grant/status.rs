@@ -1,5 +1,6 @@
 //! Computes the resource's status from an outcome.
 //!
+//! - `apply_report`: what an apply did for a grant.
 //! - `outcome`: the decision on a grant, and what was done for it.
 //! - `repositories`: the repositories' part of the status.
 //! - `text`: summaries of a grant for status messages.
@@ -7,15 +8,16 @@
 //! It is a fixed point: the same outcome gives the same status, and `lastTransitionTime` moves only
 //! when a condition's status does.
 
+mod apply_report;
 mod outcome;
 mod repositories;
 mod text;
 
-pub use outcome::{ApplyReport, Outcome, StatusPart};
-pub use repositories::RepositoryOutcome;
+pub use apply_report::{ApplyReport, RepositoryOutcome, StatusPart};
+pub use outcome::Outcome;
 
 use super::Problem;
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::grant::{
     AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status,
     PendingStatus, RegistryStatus,
@@ -23,14 +25,11 @@ use crate::api::grant::{
 use crate::text::truncate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::SignedDuration;
+use text::{LISTED, LONGEST_OF_MANY};
 
-/// Maximum number of repositories that the status lists by name.
-const LISTED: usize = 100;
 /// Maximum number of characters in a condition's message. The API allows 32,768, but a message that
 /// is too long to be read need not come near that.
 const LONGEST: usize = 2_000;
-/// The same limit for a message that may occur a hundred times.
-const LONGEST_OF_MANY: usize = 700;
 
 /// How long a problem that resolves itself may last before a person is asked to check. IAM
 /// guarantees no bound, and takes seconds.
@@ -39,7 +38,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 impl Outcome {
     /// Returns the accounts part with the refusal, which usually comes from the accounts' rules.
     fn accounts_part(&self) -> StatusPart {
-        match (Problem::join(&self.refusal), &self.accounts) {
+        match (Problem::join(&self.refusal), &self.report.accounts) {
             (None, accounts) => accounts.clone(),
             (Some(refusal), StatusPart::Failed(also)) => StatusPart::Failed(
                 Problem::join(&[refusal, also.clone()]).unwrap_or_else(|| also.clone()),
@@ -68,7 +67,7 @@ impl Outcome {
                 "access is being revoked in AWS".into(),
             );
         }
-        if let Some(pending) = &self.pending {
+        if let Some(pending) = &self.report.pending {
             let changes = match pending.len() {
                 0 => "no changes are pending".to_owned(),
                 1 => "one change is pending, see status.pending".into(),
@@ -78,7 +77,7 @@ impl Outcome {
                 format!("observing: the operator writes nothing to AWS for this grant; {changes}");
             return ("Unknown", Reason::Observing, message);
         }
-        let reason = match &self.consumer {
+        let reason = match &self.report.consumer {
             StatusPart::InPlace(_) => Reason::Granted,
             StatusPart::NotRequested(_)
             | StatusPart::NotManaged(_)
@@ -105,17 +104,17 @@ impl Outcome {
             ),
             condition(
                 ConditionType::RoleReady,
-                &self.reported(&self.role),
+                &self.reported(&self.report.role),
                 Reason::InPlace,
             ),
             condition(
                 ConditionType::RepositoryPoliciesReady,
-                &self.reported(&self.repositories_part()),
+                &self.reported(&self.report.repositories_part()),
                 Reason::InPlace,
             ),
             condition(
                 ConditionType::ConsumerReady,
-                &self.reported(&self.consumer),
+                &self.reported(&self.report.consumer),
                 Reason::InPlace,
             ),
         ];
@@ -131,12 +130,12 @@ impl Outcome {
             conditions: dated(conditions, previous, generation, now),
             registry: self.registry(previous),
             consumer: self.consumer(previous),
-            repositories: self.repositories_status(),
+            repositories: self.report.repositories_status(),
             access: self.access_status(),
             pending: self.pending_status(),
-            replacements: self.replacements(previous),
+            replacements: self.report.replacements(&self.replaces, previous),
             last_handled_reconcile: self.handled.clone(),
-            applied: self.applied.clone(),
+            applied: self.report.claims.clone(),
         }
     }
 
@@ -171,9 +170,11 @@ impl Outcome {
     /// Returns the registry's status. What was known of the registry's role stays while the role
     /// cannot be read.
     fn registry(&self, previous: Option<&Status>) -> Option<RegistryStatus> {
-        let mut registry = self.registry_status.clone();
-        if matches!(self.role, StatusPart::Failed(_) | StatusPart::Blocked(_))
-            && registry.role_arn.is_none()
+        let mut registry = self.report.registry_status.clone();
+        if matches!(
+            self.report.role,
+            StatusPart::Failed(_) | StatusPart::Blocked(_)
+        ) && registry.role_arn.is_none()
         {
             let known = previous
                 .and_then(|status| status.registry.clone())
@@ -184,9 +185,9 @@ impl Outcome {
     }
 
     fn consumer(&self, previous: Option<&Status>) -> Option<ConsumerStatus> {
-        let mut consumer = self.consumer_status.clone();
+        let mut consumer = self.report.consumer_status.clone();
         if matches!(
-            self.consumer,
+            self.report.consumer,
             StatusPart::Failed(_) | StatusPart::Blocked(_)
         ) && consumer.role_arn.is_none()
         {
@@ -207,12 +208,17 @@ impl Outcome {
                 .map(|message| truncate(message, LONGEST_OF_MANY)),
             ..access.clone()
         };
-        self.access.iter().take(LISTED).map(limited).collect()
+        self.report
+            .access
+            .iter()
+            .take(LISTED)
+            .map(limited)
+            .collect()
     }
 
     fn pending_status(&self) -> Option<PendingStatus> {
         const LISTED_CHANGES: usize = 50;
-        let pending = self.pending.as_ref()?;
+        let pending = self.report.pending.as_ref()?;
         let changes = i32::try_from(pending.len()).unwrap_or(i32::MAX);
         let items = pending
             .iter()
@@ -343,17 +349,12 @@ fn dated(
     generation: Option<i64>,
     now: &Time,
 ) -> Vec<Condition> {
-    let before = |kind: &str| {
-        previous
-            .into_iter()
-            .flat_map(|status| &status.conditions)
-            .find(|c| c.type_ == kind)
-    };
     parts
         .into_iter()
         .map(|(kind, status, reason, message)| {
-            let type_ = kind.to_string();
-            let unchanged = before(&type_).filter(|condition| condition.status == status);
+            let before = previous.into_iter().flat_map(|status| &status.conditions);
+            let unchanged =
+                conditions::find(before, kind).filter(|condition| condition.status == status);
             Condition {
                 last_transition_time: unchanged
                     .map_or(now, |condition| &condition.last_transition_time)
@@ -362,7 +363,7 @@ fn dated(
                 observed_generation: generation,
                 reason: reason.to_string(),
                 status: status.into(),
-                type_,
+                type_: kind.to_string(),
             }
         })
         .collect()

@@ -2,6 +2,7 @@
 //! unchanged, because foreign statements must survive being read and written again.
 
 use super::parse;
+use super::parse_error::ParseError;
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -24,51 +25,6 @@ pub struct Document {
 /// A statement of a document, with all its keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Statement(pub(super) Map<String, Value>);
-
-/// The reason why a text is not a policy document.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{problem}", self.position())]
-pub struct ParseError {
-    /// Line in the text, from 1; for a percent-encoded document, in the decoded text. 0 if the
-    /// error concerns the entire text.
-    pub line: usize,
-    /// Column in that line, in characters from 1; 0 if the error concerns the entire text.
-    pub column: usize,
-    /// Description of the error.
-    pub problem: String,
-}
-
-impl ParseError {
-    pub(super) fn whole(problem: impl Into<String>) -> Self {
-        Self {
-            line: 0,
-            column: 0,
-            problem: problem.into(),
-        }
-    }
-
-    /// Creates an error at an offset in bytes.
-    pub(super) fn at(text: &[u8], offset: usize, problem: impl Into<String>) -> Self {
-        let before = &text[..offset.min(text.len())];
-        let line_begins = before
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |newline| newline + 1);
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Self {
-            line,
-            column: parse::characters(&before[line_begins..]) + 1,
-            problem: problem.into(),
-        }
-    }
-
-    fn position(&self) -> String {
-        match self.line {
-            0 => String::new(),
-            line => format!("line {line}, column {}: ", self.column),
-        }
-    }
-}
 
 impl Document {
     /// Creates a document of these statements.

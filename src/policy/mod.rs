@@ -4,6 +4,7 @@
 //! - [`arn`]: Amazon Resource Names.
 //! - [`document`]: a document as a list of statements. Unknown keys are kept; a document that could
 //!   not be written again without loss is rejected.
+//! - `parse_error`: the reason why a text is not a policy document.
 //! - `parse`: reads a document's JSON strictly, so that it can be written again without loss.
 //! - [`canonical`]: a document's meaning, for comparing a document that AWS returns with the one
 //!   that was sent.
@@ -25,11 +26,13 @@ pub mod document;
 pub mod evaluate;
 pub mod installation;
 mod parse;
+mod parse_error;
 pub mod principals;
 pub mod repository;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use document::{Document, ParseError, Statement};
+pub use document::{Document, Statement};
 pub use installation::Installation;
+pub use parse_error::ParseError;

@@ -2,7 +2,7 @@
 //! serde_json would silently change (a duplicate key, a number that it cannot hold) is an error
 //! here, and every error names its position.
 
-use super::document::ParseError;
+use super::parse_error::{ParseError, characters};
 use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -59,14 +59,6 @@ fn unreadable(text: &str, error: &serde_json::Error) -> ParseError {
         column: characters(before).max(1),
         problem,
     }
-}
-
-/// Counts the UTF-8 characters that begin in these bytes.
-pub(super) fn characters(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .filter(|byte| **byte & 0b1100_0000 != 0b1000_0000)
-        .count()
 }
 
 /// Part of the document that is being read. It determines the required JSON type.

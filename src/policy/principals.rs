@@ -14,9 +14,9 @@ pub struct PrincipalSet {
     kind: PrincipalSetKind,
     principals: BTreeSet<String>,
     /// The values of the kind's condition.
-    among: BTreeSet<String>,
+    condition_values: BTreeSet<String>,
     /// The account that is excluded, if the principal is `*`.
-    except: Option<String>,
+    excluded_account: Option<String>,
 }
 
 /// The way in which callers are identified. Callers of one kind differ only in values.
@@ -70,13 +70,13 @@ impl PrincipalSet {
     fn new(
         kind: PrincipalSetKind,
         principals: impl IntoIterator<Item = String>,
-        among: impl IntoIterator<Item = String>,
+        condition_values: impl IntoIterator<Item = String>,
     ) -> Self {
         Self {
             kind,
             principals: principals.into_iter().collect(),
-            among: among.into_iter().collect(),
-            except: None,
+            condition_values: condition_values.into_iter().collect(),
+            excluded_account: None,
         }
     }
 
@@ -98,7 +98,7 @@ impl PrincipalSet {
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-anonymous>.
     pub fn in_organizations(ids: impl IntoIterator<Item = String>, owner: &str) -> Self {
         Self {
-            except: Some(owner.into()),
+            excluded_account: Some(owner.into()),
             ..Self::new(PrincipalSetKind::InOrganization, ["*".into()], ids)
         }
     }
@@ -107,7 +107,7 @@ impl PrincipalSet {
     /// path, with the organization's ID), except those of the account that owns the resource.
     pub fn in_units(paths: impl IntoIterator<Item = String>, owner: &str) -> Self {
         Self {
-            except: Some(owner.into()),
+            excluded_account: Some(owner.into()),
             ..Self::new(PrincipalSetKind::InUnit, ["*".into()], paths)
         }
     }
@@ -128,13 +128,13 @@ impl PrincipalSet {
     }
 
     /// Returns the values of the condition; none if there is no condition.
-    pub fn among(&self) -> &BTreeSet<String> {
-        &self.among
+    pub fn condition_values(&self) -> &BTreeSet<String> {
+        &self.condition_values
     }
 
     /// Returns the account that is excluded.
-    pub fn except(&self) -> Option<&str> {
-        self.except.as_deref()
+    pub fn excluded_account(&self) -> Option<&str> {
+        self.excluded_account.as_deref()
     }
 
     /// Returns whether a joint statement for these and the other callers grants access to no
@@ -142,14 +142,17 @@ impl PrincipalSet {
     /// roots: a statement that we did not write may have `*` or another account's root there.
     pub(super) fn can_join(&self, others: &Self) -> bool {
         self.kind == others.kind
-            && self.except == others.except
+            && self.excluded_account == others.excluded_account
             && self.is_exact()
             && others.is_exact()
     }
 
     fn is_exact(&self) -> bool {
         self.kind != PrincipalSetKind::NamedLike
-            || self.among.iter().all(|arn| self.has_root_of(arn))
+            || self
+                .condition_values
+                .iter()
+                .all(|arn| self.has_root_of(arn))
     }
 
     /// Returns whether the set names the root of the principal's account.
@@ -159,9 +162,10 @@ impl PrincipalSet {
 
     /// Adds other callers of the same kind. Callers of another kind are ignored.
     pub(super) fn join(&mut self, others: &Self) {
-        if self.kind == others.kind && self.except == others.except {
+        if self.kind == others.kind && self.excluded_account == others.excluded_account {
             self.principals.extend(others.principals.iter().cloned());
-            self.among.extend(others.among.iter().cloned());
+            self.condition_values
+                .extend(others.condition_values.iter().cloned());
         }
     }
 }
@@ -187,18 +191,18 @@ impl PrincipalSet {
             .into_iter()
             .find(|kind| kind.values_in(statement).is_some())
             .unwrap_or(PrincipalSetKind::Named);
-        let among = match kind.values_in(statement) {
+        let condition_values = match kind.values_in(statement) {
             Some(values) => texts(values)?,
             None => BTreeSet::new(),
         };
-        let except = statement
+        let excluded_account = statement
             .condition("StringNotEquals", "aws:PrincipalAccount")
             .and_then(Value::as_str);
         let callers = Self {
             kind,
             principals,
-            among,
-            except: except.map(String::from),
+            condition_values,
+            excluded_account: excluded_account.map(String::from),
         };
         // Any further restriction in the statement would be lost.
         let bare = Statement::allow([""; 0]).to(&callers);
@@ -217,7 +221,7 @@ impl PrincipalSet {
                 PrincipalSetKind::Named => singles.push(self.single(principal, None)),
                 // Each ARN belongs to the root of its own account.
                 PrincipalSetKind::NamedLike => singles.extend(
-                    self.among
+                    self.condition_values
                         .iter()
                         .filter(|arn| Arn::root_of(arn).is_none_or(|root| root == *principal))
                         .map(|arn| self.single(principal, Some(arn))),
@@ -225,7 +229,7 @@ impl PrincipalSet {
                 PrincipalSetKind::InOrganization
                 | PrincipalSetKind::InUnit
                 | PrincipalSetKind::ServiceFor => singles.extend(
-                    self.among
+                    self.condition_values
                         .iter()
                         .map(|value| self.single(principal, Some(value))),
                 ),
@@ -238,17 +242,17 @@ impl PrincipalSet {
         Self {
             kind: self.kind,
             principals: [principal.to_owned()].into(),
-            among: value.cloned().into_iter().collect(),
-            except: self.except.clone(),
+            condition_values: value.cloned().into_iter().collect(),
+            excluded_account: self.excluded_account.clone(),
         }
     }
 
     /// Returns whether these callers include the other ones, value by value.
     pub fn has(&self, other: &Self) -> bool {
         self.kind == other.kind
-            && self.except == other.except
+            && self.excluded_account == other.excluded_account
             && other.principals.is_subset(&self.principals)
-            && other.among.is_subset(&self.among)
+            && other.condition_values.is_subset(&self.condition_values)
     }
 
     /// Returns whether a statement for these callers also applies to this single caller, however it
@@ -257,9 +261,14 @@ impl PrincipalSet {
         let Some(principal) = one.principals.first() else {
             return false;
         };
-        let value = one.among.first().map(String::as_str).unwrap_or_default();
+        let value = one
+            .condition_values
+            .first()
+            .map(String::as_str)
+            .unwrap_or_default();
         let named = self.principals.contains(principal);
-        let excepted = self.except.is_none() || self.except == one.except;
+        let excepted =
+            self.excluded_account.is_none() || self.excluded_account == one.excluded_account;
         match (self.kind, one.kind) {
             (PrincipalSetKind::Named, PrincipalSetKind::Named) => {
                 named || self.has_root_of(principal)
@@ -274,14 +283,14 @@ impl PrincipalSet {
                     && self.is_like(principal)
             }
             (PrincipalSetKind::InOrganization, PrincipalSetKind::InOrganization) => {
-                excepted && self.among.contains(value)
+                excepted && self.condition_values.contains(value)
             }
             (PrincipalSetKind::InOrganization, PrincipalSetKind::InUnit) => {
                 excepted
                     && value
                         .split('/')
                         .next()
-                        .is_some_and(|organization| self.among.contains(organization))
+                        .is_some_and(|organization| self.condition_values.contains(organization))
             }
             (PrincipalSetKind::InUnit, PrincipalSetKind::InUnit) => excepted && self.is_like(value),
             (PrincipalSetKind::ServiceFor, PrincipalSetKind::ServiceFor) => {
@@ -314,15 +323,19 @@ impl PrincipalSet {
 
     /// Returns whether a text matches one of the values of the condition.
     fn is_like(&self, text: &str) -> bool {
-        self.among.contains(text) || self.among.iter().any(|pattern| like(pattern, text))
+        self.condition_values.contains(text)
+            || self
+                .condition_values
+                .iter()
+                .any(|pattern| like(pattern, text))
     }
 
     /// Removes the other callers. Returns `None` if none are left.
     pub fn without(&self, others: &Self) -> Option<Self> {
-        if self.kind != others.kind || self.except != others.except {
+        if self.kind != others.kind || self.excluded_account != others.excluded_account {
             return Some(self.clone());
         }
-        let left: BTreeSet<String> = &self.among - &others.among;
+        let left: BTreeSet<String> = &self.condition_values - &others.condition_values;
         let principals: BTreeSet<String> = match self.kind {
             PrincipalSetKind::Named => &self.principals - &others.principals,
             // A root stays as long as one of its account's roles does.
@@ -349,18 +362,18 @@ impl PrincipalSet {
         (!principals.is_empty()).then_some(Self {
             kind: self.kind,
             principals,
-            among: left,
-            except: self.except.clone(),
+            condition_values: left,
+            excluded_account: self.excluded_account.clone(),
         })
     }
 }
 
 impl fmt::Display for PrincipalSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = if self.among.is_empty() {
+        let shown = if self.condition_values.is_empty() {
             &self.principals
         } else {
-            &self.among
+            &self.condition_values
         };
         f.write_str(
             &shown
@@ -396,8 +409,8 @@ impl Statement {
         let PrincipalSet {
             kind,
             principals,
-            among,
-            except,
+            condition_values,
+            excluded_account,
         } = callers;
         let mut statement = match kind {
             PrincipalSetKind::ServiceFor => principals
@@ -409,11 +422,13 @@ impl Statement {
             | PrincipalSetKind::InUnit => self.to_principals(principals),
         };
         if let Some((operator, key)) = kind.condition() {
-            statement = statement.only_if(operator, key, among);
+            statement = statement.only_if(operator, key, condition_values);
         }
-        except.iter().fold(statement, |statement, account| {
-            statement.only_if("StringNotEquals", "aws:PrincipalAccount", [account])
-        })
+        excluded_account
+            .iter()
+            .fold(statement, |statement, account| {
+                statement.only_if("StringNotEquals", "aws:PrincipalAccount", [account])
+            })
     }
 }
 

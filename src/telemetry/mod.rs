@@ -4,13 +4,15 @@
 //! - [`metrics`]: the metrics that `/metrics` serves.
 //! - [`workqueue_metrics`]: the grants that are due, and the pending waits for a work slot.
 //! - [`traces`]: spans over OTLP.
-//! - [`health`]: `/healthz` and `/readyz`.
+//! - [`health`]: whether the operator is ready and alive.
+//! - [`server`]: serves `/healthz`, `/readyz` and `/metrics`.
 //!
 //! It imports nothing from the rest of the crate, so that every part may use it.
 
 pub mod health;
 pub mod logs;
 pub mod metrics;
+pub mod server;
 pub mod traces;
 pub mod workqueue_metrics;
 

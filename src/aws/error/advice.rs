@@ -1,18 +1,18 @@
 //! What people can do about an error.
 
 use super::super::denial::Denial;
-use super::{ASSUME_ROLE, AwsError, ErrorKind};
+use super::kind::{ASSUME_ROLE, CallSite, ErrorKind};
 
 /// Returns the advice for an error; `None` if its kind says nothing about the cause.
-pub(super) fn advice(fault: &AwsError) -> Option<String> {
-    let account = &fault.at.account;
-    let denial = Denial::of(&fault.detail, fault.at.action, account);
-    let text = match fault.class {
+pub(super) fn advice(kind: ErrorKind, at: &CallSite, detail: &str) -> Option<String> {
+    let account = &at.account;
+    let denial = Denial::of(detail, at.action, account);
+    let text = match kind {
         ErrorKind::Denied => denial.to_string(),
         ErrorKind::Region => format!(
             "The operator's credentials are valid, so the region may not be enabled in account {account}: enable it there, or remove it from spec.registry.regions"
         ),
-        ErrorKind::Credentials if fault.at.action == ASSUME_ROLE && denial.is_explicit() => {
+        ErrorKind::Credentials if at.action == ASSUME_ROLE && denial.is_explicit() => {
             denial.to_string()
         }
         ErrorKind::Credentials => format!(

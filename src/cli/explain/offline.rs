@@ -1,6 +1,6 @@
 //! Reads the policies that a verdict depends on from files.
 
-use super::AccessInputs;
+use super::answer::AccessInputs;
 use super::arguments::{AccessQuestion, Arguments, Identity};
 use crate::grant::access::Holder;
 use crate::policy::evaluate::Named;

@@ -1,7 +1,7 @@
 //! The answer as text, and as JSON.
 
+use super::answer::{AccessInputs, Call, Whole};
 use super::arguments::{AccessQuestion, Action};
-use super::{AccessInputs, Call, Whole};
 use crate::api::grant::AccessAction;
 use crate::cli::terminal::plain;
 use crate::policy::evaluate::{Named, Verdict};

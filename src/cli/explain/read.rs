@@ -1,11 +1,12 @@
 //! Reads the policies in AWS that a verdict depends on. A policy that cannot be read becomes part
 //! of the verdict, because it may not matter.
 
-use super::AccessInputs;
+use super::answer::AccessInputs;
 use super::arguments::{AccessQuestion, Arguments, Identity, Repository};
 use crate::api::AWSAccount;
 use crate::api::account::{AWSAccountSpec, Partition};
 use crate::aws::ecr::PolicyRead;
+use crate::aws::managed_policies::with_managed_policies;
 use crate::aws::{Account, Aws};
 use crate::cli::environment;
 use crate::clock::WallClock;
@@ -92,11 +93,11 @@ impl Reader {
             Ok(None) => return Err(format!("{flag}: role {arn} does not exist")),
             Err(fault) => return Ok(unread(id, arn, &fault.to_string())),
         };
-        let mut managed = BTreeMap::new();
-        for policy in Holder::managed_policies(&role) {
-            managed.insert(policy.clone(), account.managed_policy(policy).await);
-        }
-        Ok(Holder::of(&role, &managed))
+        let account = &account;
+        let holder = with_managed_policies(&role, |policy| async move {
+            account.managed_policy(&policy).await
+        });
+        Ok(holder.await)
     }
 
     async fn registry(&self, repository: &Repository) -> Result<Vec<Named>, String> {

@@ -1,7 +1,7 @@
 //! The documents as resources: a CloudFormation template, or Terraform's HCL.
 
 use super::arguments::Defaults;
-use super::{pretty, value};
+use crate::cli::json::{document as value, pretty};
 use crate::grant::operator_role::OperatorRole;
 use serde_json::{Value, json};
 

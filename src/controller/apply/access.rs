@@ -1,17 +1,17 @@
 //! Reads everything else that a grant's access depends on, on both sides, and evaluates access.
 
-use super::repositories::PolicyReading;
-use super::{Apply, Session, Sessions};
+use super::types::{Apply, PolicyReading, Session, Sessions};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::AccessStatus;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
+use crate::aws::managed_policies::with_managed_policies;
 use crate::controller::judging::NotJudged;
-use crate::controller::repository_policy::types::RepositoryKey;
-use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, judge};
+use crate::controller::state::repository::RepositoryKey;
+use crate::grant::access::{Caller, HolderReading, Readings, RepositoryReading, judge};
 use crate::grant::admission::is_open_to;
 use crate::grant::model::{Consumer, ConsumerRole, Identities};
-use crate::grant::observed::Role;
+use crate::grant::observed::{Role, RoleReading};
 use crate::grant::{AccountId, AccountLookup, Decision, Grant};
 use crate::policy::Document;
 use crate::policy::arn::Arn;
@@ -25,10 +25,10 @@ use std::sync::Arc;
 /// resync.
 const LOOKED_AT: usize = 10;
 
-/// What the stages before have read. `None`: it was not read.
+/// What the stages before have read.
 pub struct Reads<'a> {
-    pub instance: Option<&'a Option<Role>>,
-    pub registry_role: Option<&'a Option<Role>>,
+    pub instance: &'a RoleReading,
+    pub registry_role: &'a RoleReading,
     pub repositories: &'a [(RepositoryKey, PolicyReading)],
 }
 
@@ -54,18 +54,14 @@ impl Apply<'_> {
         self.judged(grant, readings).await
     }
 
-    async fn registry_role_reading(
-        &self,
-        registry: &Session,
-        reads: &Reads<'_>,
-    ) -> Result<Option<Holder>, String> {
+    async fn registry_role_reading(&self, registry: &Session, reads: &Reads<'_>) -> HolderReading {
         match (reads.registry_role, registry) {
-            (Some(None), _) => Ok(None),
-            (Some(Some(role)), Ok(account)) => Ok(Some(self.holder(account, role).await)),
-            (None, Ok(_)) => {
-                Err("the registry role could not be read, see condition RoleReady".to_owned())
-            }
-            (_, Err(problem)) => Err(problem.message.clone()),
+            (RoleReading::Absent, _) => HolderReading::Absent,
+            (RoleReading::Found(role), Ok(account)) => self.found(account, role).await,
+            (RoleReading::NotRead, Ok(_)) => HolderReading::Unknown(
+                "the registry role could not be read, see condition RoleReady".to_owned(),
+            ),
+            (_, Err(problem)) => HolderReading::Unknown(problem.message.clone()),
         }
     }
 
@@ -234,7 +230,8 @@ impl Apply<'_> {
                         continue;
                     }
                     read += 1;
-                    let holder = self.named(id, arn, consumer, &unmanaged).await;
+                    let named = self.named(id, arn, consumer, &unmanaged).await;
+                    let holder = named.unwrap_or_else(HolderReading::Unknown);
                     let arn = arn.clone();
                     callers.push(Caller::Role { arn, holder });
                 }
@@ -250,16 +247,14 @@ impl Apply<'_> {
         &self,
         consumer: Option<&Session>,
         reads: &Reads<'_>,
-    ) -> Result<Option<Box<Holder>>, String> {
+    ) -> HolderReading {
         match (reads.instance, consumer) {
-            (Some(None), _) => Ok(None),
-            (Some(Some(role)), Some(Ok(account))) => {
-                Ok(Some(Box::new(self.holder(account, role).await)))
-            }
-            (_, Some(Err(problem))) => Err(problem.message.clone()),
-            (_, _) => {
-                Err("the instance role could not be read, see condition ConsumerReady".to_owned())
-            }
+            (RoleReading::Absent, _) => HolderReading::Absent,
+            (RoleReading::Found(role), Some(Ok(account))) => self.found(account, role).await,
+            (_, Some(Err(problem))) => HolderReading::Unknown(problem.message.clone()),
+            (_, _) => HolderReading::Unknown(
+                "the instance role could not be read, see condition ConsumerReady".to_owned(),
+            ),
         }
     }
 
@@ -270,7 +265,7 @@ impl Apply<'_> {
         arn: &str,
         consumer: Option<&Session>,
         unmanaged: &str,
-    ) -> Result<Option<Box<Holder>>, String> {
+    ) -> Result<HolderReading, String> {
         let known = self.cluster.watch_caches.account(id);
         let labels = self
             .cluster
@@ -296,23 +291,18 @@ impl Apply<'_> {
             .await
             .map_err(|fault| fault.to_string())?;
         match role.filter(|role| role.arn == arn) {
-            Some(role) => Ok(Some(Box::new(self.holder(&account, &role).await))),
-            None => Ok(None),
+            Some(role) => Ok(self.found(&account, &role).await),
+            None => Ok(HolderReading::Absent),
         }
     }
 
-    async fn holder(&self, account: &Account, role: &Role) -> Holder {
-        let mut managed = BTreeMap::new();
-        for arn in Holder::managed_policies(role) {
-            managed.insert(
-                arn.clone(),
-                self.cloud
-                    .policy_cache
-                    .managed_policy(account, arn, self.request.max_policy_age)
-                    .await,
-            );
-        }
-        Holder::of(role, &managed)
+    async fn found(&self, account: &Account, role: &Role) -> HolderReading {
+        let cache = &self.cloud.policy_cache;
+        let max_age = self.request.max_policy_age;
+        let holder = with_managed_policies(role, |arn| async move {
+            cache.managed_policy(account, &arn, max_age).await
+        });
+        HolderReading::Found(Box::new(holder.await))
     }
 }
 

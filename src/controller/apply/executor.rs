@@ -1,9 +1,9 @@
 //! Carries out the steps of an apply, or only reports them. Every stage is the same in both cases,
 //! so a dry run shows what would be done.
 
-use super::ApplyRequest;
+use super::request::ApplyRequest;
 use crate::aws::Account;
-use crate::aws::error::AwsError;
+use crate::aws::error::{AwsError, ErrorCode};
 use crate::aws::iam::Made;
 use crate::controller::Context;
 use crate::grant::Problem;
@@ -131,7 +131,7 @@ async fn write(
 
 fn failed(account: &Account, owner: &Owner, step: &Step, fault: AwsError) -> Failed {
     match step {
-        Step::UpdateTrust { role, trust } if fault.code == "MalformedPolicyDocument" => {
+        Step::UpdateTrust { role, trust } if fault.code() == ErrorCode::MalformedPolicyDocument => {
             let blocked = refused_trust(
                 &account.id,
                 role,

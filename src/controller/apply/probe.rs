@@ -2,38 +2,22 @@
 //! even be read was never written by this grant. So it is not claimed, and nothing has to be
 //! revoked there when the spec no longer names it.
 
+use super::repository_texts::no_repository;
 use super::roles::observed_instance;
-use super::{Apply, Session};
-use crate::api::grant::{Applied, AppliedInstanceRole};
+use super::types::{Apply, Probed, Session};
+use crate::api::grant::AppliedInstanceRole;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::controller::Context;
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
 use crate::grant::claims::Place;
-use crate::grant::observed::{Instance, Role};
+use crate::grant::observed::{Instance, Role, RoleReading};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use futures::StreamExt;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 /// How many repositories of one grant are read at a time.
 const AT_A_TIME: usize = 4;
-
-/// Results of reading a grant's new places.
-#[derive(Default)]
-pub struct Probed {
-    /// The places that may be written.
-    claims: Option<Applied>,
-    /// The places that may not, with the reason.
-    pub(super) unusable: BTreeMap<Place, Problem>,
-    /// The names of all repositories in each region that was listed.
-    pub(super) listed: BTreeMap<String, Vec<String>>,
-    /// The registry role, which belongs to this grant alone.
-    pub(super) registry_role: Option<Option<Role>>,
-    /// The instance role. Only a grant that shares it with no other may rely on it: another grant's
-    /// work may have come in between.
-    pub(super) instance: Option<Instance>,
-}
 
 /// Result of reading one place.
 enum Found {
@@ -46,17 +30,12 @@ enum Found {
 }
 
 impl Probed {
-    /// Returns the places that the grant may claim.
-    pub fn claims(&self) -> Applied {
-        self.claims.clone().unwrap_or_else(Applied::none)
-    }
-
     fn note(&mut self, place: Place, found: Result<Found, Problem>) -> Option<Place> {
         match found {
             Ok(Found::Usable) => Some(place),
             Ok(Found::Nothing) => None,
             Ok(Found::Role(role)) => {
-                self.registry_role = Some(role);
+                self.registry_role = RoleReading::of(role);
                 Some(place)
             }
             Ok(Found::Instance(instance)) => {
@@ -217,7 +196,7 @@ async fn probe_repository(
         return Ok(Found::Usable);
     }
     match account.repository_policy(region, name).await? {
-        PolicyRead::NoRepository => Err(super::repository_texts::no_repository(repository)),
+        PolicyRead::NoRepository => Err(no_repository(repository)),
         PolicyRead::NoPolicy | PolicyRead::Policy(_) => {
             coalescer.note_read(repository);
             Ok(Found::Usable)

@@ -1,8 +1,10 @@
 //! Removes the roles that a grant claims and that are not desired any more.
 
+use super::done::Log;
 use super::executor::Failed;
+use super::role_owners;
 use super::roles::observed_instance;
-use super::{Apply, Log, Sessions, role_owners};
+use super::types::{Apply, Sessions};
 use crate::api::conditions::Reason;
 use crate::api::grant::AppliedInstanceRole;
 use crate::aws::Account;

@@ -1,37 +1,31 @@
 //! Syncs the policies of one grant's repositories, and reports the outcomes for this grant.
 
+use super::done::Log;
 use super::repository_texts::{
     Each, cannot_stay, does_not_fit, full_percent, no_repository, not_in_yet, summary,
 };
-use super::{Apply, Log, Session};
+use super::types::{Apply, PolicyReading, Session};
 use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::aws::rate_limit::{Priority, Work};
 use crate::controller::Context;
-use crate::controller::recently_revoked::Revoked;
 use crate::controller::repository_policy::contributions::Hypothesis;
 use crate::controller::repository_policy::preview::{PolicyPreview, preview};
 use crate::controller::repository_policy::read_back::revoke;
 use crate::controller::repository_policy::sync::bring_up_to_date;
-use crate::controller::repository_policy::types::{
-    RepositoryKey, Standings, SyncOutcome, SyncResult,
-};
 use crate::controller::restored::find_records;
+use crate::controller::state::recent::Revoked;
+use crate::controller::state::repository::{RepositoryKey, Standings, SyncOutcome, SyncResult};
 use crate::grant::claims::{Place, Unrevoked};
 use crate::grant::status::{RepositoryOutcome, StatusPart};
 use crate::grant::{Grant, Problem, RepositoryPattern};
-use crate::policy::Document;
 use futures::StreamExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The number of a grant's repositories that are synced at a time.
 const AT_A_TIME: usize = 4;
-
-/// The current policy of a repository, `None` if there is none, or the reason why it could not be
-/// read.
-pub type PolicyReading = Result<Option<Arc<Document>>, String>;
 
 /// Result of syncing a grant's repositories.
 pub struct RepositoriesStage {

@@ -1,7 +1,7 @@
 //! What a grant's status says of one repository.
 
 use crate::api::conditions::Reason;
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
 use crate::grant::Problem;
 use crate::grant::status::RepositoryOutcome;
 use crate::policy::repository::MAX_CHARACTERS;

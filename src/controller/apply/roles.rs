@@ -1,7 +1,9 @@
 //! Applies the roles of one grant: the registry role, and the instance role in the consumer
 //! account.
 
-use super::{Apply, Log, Session, role_owners};
+use super::done::Log;
+use super::role_owners;
+use super::types::{Apply, Session};
 use crate::api::conditions::Reason;
 use crate::api::grant::{ConsumerStatus, RegistryStatus};
 use crate::aws::Account;
@@ -12,7 +14,7 @@ use crate::grant::claims::Place;
 use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::diff::{self, Sharers};
 use crate::grant::model::{Consumer, ConsumerRole};
-use crate::grant::observed::{Instance, Role};
+use crate::grant::observed::{Instance, Role, RoleReading};
 use crate::grant::status::StatusPart;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,8 +24,8 @@ pub struct RoleStage<S> {
     pub part: StatusPart,
     pub status: S,
     pub log: Log,
-    /// The role as it is now. `None`: it was not read.
-    pub observed: Option<Option<Role>>,
+    /// The role as it is now.
+    pub observed: RoleReading,
     /// The latest time until the role has to be read again.
     pub again: Option<Duration>,
 }
@@ -38,7 +40,7 @@ impl<S: Default> RoleStage<S> {
             part,
             status: S::default(),
             log: Log::default(),
-            observed: None,
+            observed: RoleReading::NotRead,
             again: None,
         }
     }
@@ -119,7 +121,7 @@ impl Apply<'_> {
             Some(observed) => observed,
             None => observed_instance(account, role, profile).await?,
         };
-        stage.observed = Some(observed.role.clone());
+        stage.observed = RoleReading::of(observed.role.clone());
         self.look_for_another_writer(account, role, observed.role.as_ref());
         let steps = diff::instance(desired, &observed, owner, &sharers)?;
         let Instance {
@@ -135,7 +137,7 @@ impl Apply<'_> {
         let carried_out = self.executor.carry_out(account, owner, steps, &mut present);
         let (changes, applied) = carried_out.await;
         stage.log.changes.extend(changes);
-        stage.observed = Some(present);
+        stage.observed = RoleReading::of(present);
         for made in applied? {
             match made {
                 Made::Role { arn, id } => (status.role_arn, status.role_id) = (Some(arn), Some(id)),
@@ -182,10 +184,11 @@ impl Apply<'_> {
     ) -> Result<RegistryStatus, Problem> {
         let owner = self.request.owner;
         let mut observed = match self.probed.registry_role.clone() {
-            Some(observed) => observed,
-            None => account.role(&desired.name).await?,
+            RoleReading::Found(role) => Some(role),
+            RoleReading::Absent => None,
+            RoleReading::NotRead => account.role(&desired.name).await?,
         };
-        stage.observed = Some(observed.clone());
+        stage.observed = RoleReading::of(observed.clone());
         self.look_for_another_writer(account, &desired.name, observed.as_ref());
         // Repository policies name the role only while it is known to exist and to be owned by this
         // grant. A failed call proves neither.
@@ -212,7 +215,7 @@ impl Apply<'_> {
         let (changes, applied) = carried_out.await;
         stage.log.changes.extend(changes);
         stage.again = next_end_of_sessions(account, observed.as_ref());
-        stage.observed = Some(observed);
+        stage.observed = RoleReading::of(observed);
         for made in applied? {
             if let Made::Role { arn, id } = made {
                 (status.role_arn, status.role_id) = (Some(arn), Some(id));
@@ -269,7 +272,7 @@ impl Apply<'_> {
         let (changes, applied) = carried_out.await;
         stage.log.changes.extend(changes);
         stage.again = next_end_of_sessions(account, narrowed.as_ref());
-        stage.observed = Some(narrowed);
+        stage.observed = RoleReading::of(narrowed);
         applied.map(drop).map_err(Problem::from)
     }
 }

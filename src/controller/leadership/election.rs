@@ -2,7 +2,7 @@
 //! replica measures on its own clock how long a Lease is still valid, from its own observations, so
 //! that clocks need not agree.
 
-use super::{Leadership, RELEASE};
+use crate::aws::write_permit::Leadership;
 use crate::clock::WallClock;
 use crate::telemetry::health::{Pulse, Readiness};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -12,6 +12,9 @@ use kube::{Api, Error};
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+
+/// How long returning the Lease may take; afterwards it runs out by itself.
+const RELEASE: Duration = Duration::from_secs(3);
 
 /// The Lease's name, in the operator's own namespace.
 pub const LEASE: &str = "registry-grants";

@@ -20,7 +20,7 @@ mod tests;
 pub use crate::aws::write_permit::{Leadership, WritePermit};
 pub use election::{Election, Leases};
 
-use crate::controller::Stop;
+use crate::controller::supervise::Stop;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Stage;
 use futures::FutureExt;
@@ -30,9 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-/// How long returning the Lease may take; afterwards it runs out by itself.
-pub const RELEASE: Duration = Duration::from_secs(3);
 
 /// Works while this replica leads, and stands by otherwise, until a stop signal. Each term has a
 /// new future of `work`, and the last one is dropped before the Lease is returned or requested

@@ -3,12 +3,12 @@
 
 use crate::api::conditions::Reason;
 use crate::aws::error::AwsError;
-use crate::controller::repository_policy::types::{RepositoryKey, Standings};
+use crate::controller::state::repository::{RepositoryKey, Standings};
 use crate::grant::{GrantName, Problem};
 use crate::policy::repository::allowed::Allowed;
 use crate::policy::repository::keep::unasked;
 use crate::policy::repository::scope::asked;
-use crate::policy::repository::search::{Blocked, By, News, Search, Stop};
+use crate::policy::repository::search::{Blocked, By, News, Search, SearchError};
 use crate::policy::repository::suspects::Why;
 use crate::policy::repository::{GrantContribution, Plan};
 use crate::policy::{Document, Installation};
@@ -213,10 +213,10 @@ fn cannot_be_written(
 }
 
 /// Reports why a sync could not continue.
-pub fn stopped(repository: &RepositoryKey, stop: Stop) -> Problem {
+pub fn stopped(repository: &RepositoryKey, stop: SearchError) -> Problem {
     match stop {
-        Stop::ParseError(error) => unreadable(repository, &error),
-        Stop::Violation(violation) => {
+        SearchError::ParseError(error) => unreadable(repository, &error),
+        SearchError::Violation(violation) => {
             // A plan must never make such a document: if it does, that is a bug of this operator.
             tracing::error!(account = %repository.account, region = repository.region, repository = repository.name, "did not write a repository policy that violates the operator's own checks, which is a bug: {violation}");
             let message = format!(

@@ -1,18 +1,13 @@
 //! Syncs the repository policies, which many grants share.
 //!
 //! - `contributions`: the contributions of all grants to one policy.
-//! - `types`: identity of a repository, and the outcome of a sync.
 //! - `sync`: reads, merges and writes one policy.
 //! - `resync`: syncs policies again that were written lately.
 //! - `membership`: which grants are in the policy after a sync, which are not, and why.
 //! - `preview`: what a sync would change, without a write.
 //! - `read_back`: reads a policy back to prove that access is revoked.
-//! - `contention`: notices another tool that keeps undoing our statements.
-//! - `contested_status`: the policies under contention, for the account's status.
 //! - `evidence`: which principals exist, to find the one that ECR refuses.
 
-pub mod contention;
-pub mod contested_status;
 pub mod contributions;
 pub mod evidence;
 pub mod membership;
@@ -20,4 +15,3 @@ pub mod preview;
 pub mod read_back;
 pub mod resync;
 pub mod sync;
-pub mod types;

@@ -5,7 +5,7 @@ use crate::aws::ecr::PolicyRead;
 use crate::controller::context::{Cloud, Cluster};
 use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::sync::{changes, planned};
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
 use crate::grant::change::Change as Planned;
 use crate::grant::{GrantName, Problem};
 use crate::policy::Document;

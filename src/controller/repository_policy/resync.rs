@@ -1,12 +1,19 @@
-//! Syncs repository policies again that were written lately, whether a grant asks for it or not.
+//! Syncs repository policies again that were written lately, or from which access was revoked
+//! lately, whether a grant asks for it or not.
 
-use super::sync::bring_up_to_date;
-use super::types::{Freshness, RepositoryKey};
+use crate::api::AWSAccount;
 use crate::controller::Context;
+use crate::controller::recently_revoked::recorded_places;
+use crate::controller::repository_policy::read_back::revoke;
+use crate::controller::repository_policy::sync::bring_up_to_date;
+use crate::controller::state::repository::{Freshness, RepositoryKey};
+use crate::controller::state::watch_caches::Cache;
 use crate::grant::{AccountId, AccountLookup};
 use futures::FutureExt;
+use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Syncs repositories again that were written lately, until a stop signal. A slow account does not
 /// hold up the others.
@@ -52,6 +59,47 @@ async fn look_again(context: &Context, id: AccountId, repositories: Vec<Reposito
         };
         if let Err(problem) = looked {
             tracing::warn!(reason = %problem.reason, "failed to sync the policy of {repository}, retrying: {}", problem.message);
+        }
+    }
+}
+
+/// Reads the recorded places once after a start, and has them read again for the rest of their
+/// hour. A slow account does not hold up the others.
+pub async fn look_after_the_start(context: &Context) {
+    tokio::select! {
+        () = context.runtime.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
+        () = context.runtime.stop.clone() => return,
+    }
+    let accounts = context.cluster.watch_caches.accounts.state();
+    futures::future::join_all(
+        accounts
+            .iter()
+            .map(|account| revoke_again(context, account)),
+    )
+    .await;
+}
+
+async fn revoke_again(context: &Context, account: &AWSAccount) {
+    let Ok(id) = account.name_any().parse::<AccountId>() else {
+        return;
+    };
+    for (repository, age) in recorded_places(&id, account, context.cluster.clock.now()) {
+        // The monotonic clock may not reach back so far.
+        let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+        context
+            .cloud
+            .coalescer
+            .note_written(&repository, written)
+            .await;
+        let looked = tokio::select! {
+            looked = async {
+                let session = context.cloud.aws.account(&id, &account.spec, None).await?;
+                revoke(context, &session, &repository).await
+            } => looked,
+            () = context.runtime.stop.clone() => return,
+        };
+        if let Err(problem) = looked {
+            tracing::warn!(reason = %problem.reason, "failed to verify a recent revocation in the policy of {repository}, retrying: {}", problem.message);
         }
     }
 }

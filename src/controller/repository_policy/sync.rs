@@ -4,22 +4,23 @@
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::aws::error::{AwsError, ErrorKind};
+use crate::aws::error::{AwsError, ErrorCode, ErrorKind};
 use crate::aws::write_permit::WritePermit;
 use crate::controller::Context;
-use crate::controller::repository_policy::contention::{ContentionAction, Contest};
 use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::evidence;
 use crate::controller::repository_policy::membership::{self, SyncEnd};
-use crate::controller::repository_policy::types::{
-    Freshness, RepositoryKey, Standings, SyncOutcome, SyncResult,
-};
 use crate::controller::restored;
 use crate::controller::second_writer;
+use crate::controller::state::contention::ContentionAction;
+use crate::controller::state::policy_memory::PolicyMemory;
+use crate::controller::state::repository::{
+    Freshness, RepositoryKey, Standings, SyncOutcome, SyncResult,
+};
 use crate::grant::change::Change as Planned;
 use crate::grant::{GrantName, Problem};
 use crate::policy::repository::keep::Checked;
-use crate::policy::repository::search::{Next, Search};
+use crate::policy::repository::search::Next;
 use crate::policy::repository::{
     self, GrantContribution, MAX_CHARACTERS, Ours, Plan, PolicyUpdate,
 };
@@ -29,44 +30,6 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// State of a repository that is kept from sync to sync.
-pub struct Memory {
-    /// The start of the times that the search uses.
-    began: Instant,
-    search: Search<AwsError>,
-    /// Notices that were not published as Events yet.
-    notices: Vec<String>,
-    /// Contention about our statements.
-    contest: Contest,
-    /// Contention about foreign statements that ours replace.
-    replacing: Contest,
-    replaced: BTreeSet<String>,
-    pub written: Option<Instant>,
-    /// A sync that no grant had asked for restored something: the next grant that syncs reports it.
-    untold: bool,
-    /// The grants that were in the policy after the last sync, and those that were not, because
-    /// they did not fit or AWS refused them.
-    granted: BTreeSet<GrantName>,
-    outside: BTreeSet<GrantName>,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            began: Instant::now(),
-            search: Search::default(),
-            notices: Vec::new(),
-            contest: Contest::default(),
-            replacing: Contest::default(),
-            replaced: BTreeSet::new(),
-            written: None,
-            untold: false,
-            granted: BTreeSet::new(),
-            outside: BTreeSet::new(),
-        }
-    }
-}
 
 /// Pauses between the attempts to sync a policy while AWS throttles. Each attempt reads again,
 /// because a policy must be read right before it is written. The rest of the grant need not be read
@@ -105,7 +68,7 @@ async fn attempt(
     // Contributions depend on the grants' records, so those come first.
     restored::find_records(context, account, repository).await?;
     let wanted = || contributions::of(&context.cluster, repository, Hypothesis::Stored);
-    let pass = async |memory: &mut Memory, wanted: &[GrantContribution<GrantName>]| {
+    let pass = async |memory: &mut PolicyMemory, wanted: &[GrantContribution<GrantName>]| {
         let mut looked = look(context, account, repository, memory, wanted).await;
         if let Ok(SyncOutcome::UpToDate(standings)) = &mut looked {
             match who {
@@ -151,7 +114,7 @@ fn note_size(metrics: &Metrics, repository: &RepositoryKey, outcome: &SyncResult
 /// their status does not go stale.
 fn remember(
     context: &Context,
-    memory: &mut Memory,
+    memory: &mut PolicyMemory,
     Standings {
         granted,
         left_out,
@@ -173,7 +136,7 @@ struct Pass<'a> {
     context: &'a Context,
     account: &'a Account,
     repository: &'a RepositoryKey,
-    memory: &'a mut Memory,
+    memory: &'a mut PolicyMemory,
     grants: Vec<GrantContribution<GrantName>>,
     /// Foreign statements that ours have replaced before, and that are there again.
     again: BTreeSet<String>,
@@ -199,7 +162,7 @@ async fn look(
     context: &Context,
     account: &Account,
     repository: &RepositoryKey,
-    memory: &mut Memory,
+    memory: &mut PolicyMemory,
     grants: &[GrantContribution<GrantName>],
 ) -> SyncResult {
     let mut pass = Pass {
@@ -273,7 +236,7 @@ impl Pass<'_> {
             None => Cow::Borrowed(&self.grants),
         };
         let installation = &cluster.installation;
-        let Memory { search, began, .. } = &mut *self.memory;
+        let PolicyMemory { search, began, .. } = &mut *self.memory;
         search
             .next(current, &all, installation, began.elapsed())
             .map_err(|stop| membership::stopped(self.repository, stop))
@@ -347,7 +310,7 @@ impl Pass<'_> {
             // ECR has more than one error text for a principal that it does not know.
             Err(fault)
                 if fault.class == ErrorKind::Settling
-                    || fault.code == "InvalidParameterException" =>
+                    || fault.code() == ErrorCode::InvalidParameter =>
             {
                 let elapsed = self.memory.began.elapsed();
                 self.memory.search.was_refused(fault, elapsed);

@@ -2,11 +2,9 @@
 //! own reconciles must never write it at once. One sync serves all callers that wait: a hundred
 //! grants on one repository cost a few reads and writes, not a hundred.
 
-use crate::controller::repository_policy::sync::Memory;
-use crate::controller::repository_policy::types::{
-    Freshness, RepositoryKey, SyncOutcome, SyncResult,
-};
-use crate::controller::second_writer::OwnAccess;
+use crate::controller::state::policy_memory::PolicyMemory;
+use crate::controller::state::repository::{Freshness, RepositoryKey, SyncOutcome, SyncResult};
+use crate::controller::state::second_writers::OwnAccess;
 use crate::grant::{GrantName, Problem};
 use crate::policy::repository::GrantContribution;
 use std::collections::HashMap;
@@ -46,7 +44,7 @@ struct Slot {
 #[derive(Default)]
 struct State {
     last: Option<Pass>,
-    memory: Memory,
+    memory: PolicyMemory,
     /// The number of writes in the rush that the last write belongs to.
     rush: u32,
 }
@@ -129,7 +127,7 @@ impl Coalescer {
         key: &RepositoryKey,
         who: Freshness,
         wanted: impl Fn() -> Result<Vec<GrantContribution<GrantName>>, Problem>,
-        pass: impl AsyncFnOnce(&mut Memory, &[GrantContribution<GrantName>]) -> SyncResult,
+        pass: impl AsyncFnOnce(&mut PolicyMemory, &[GrantContribution<GrantName>]) -> SyncResult,
     ) -> SyncResult {
         let slot = self.slot(key);
         let ticket = slot.tickets.fetch_add(1, Ordering::SeqCst) + 1;
@@ -251,7 +249,7 @@ mod tests {
     }
 
     async fn ask(coalescer: &Coalescer, who: Freshness, passes: &AtomicUsize) -> SyncResult {
-        let pass = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
+        let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
             passes.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             Ok(SyncOutcome::NoRepository)
@@ -303,7 +301,7 @@ mod tests {
                 if_there: Vec::new(),
             }])
         };
-        let pass = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
+        let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
             Ok(SyncOutcome::UpToDate(Box::default()))
         };
         assert_eq!(
@@ -326,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn failed_sync_serves_no_later_caller() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
-        let failing = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
+        let failing = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
             Err(Problem::new(Reason::Unavailable, ""))
         };
         let _ = coalescer
@@ -345,7 +343,7 @@ mod tests {
     #[tokio::test]
     #[ignore = "a measurement: cargo test --lib -- --ignored --nocapture memory_of_a_thousand"]
     async fn memory_of_a_thousand_repositories_with_200_grants_each() {
-        use crate::controller::repository_policy::types::Standings;
+        use crate::controller::state::repository::Standings;
         use crate::policy::principals::PrincipalSet;
         use crate::policy::repository::Contribution;
         let resident = || {
@@ -379,7 +377,7 @@ mod tests {
                 name: format!("app-{number}"),
                 ..key()
             };
-            let pass = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
+            let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
                 let granted = (0..200).map(name).collect();
                 Ok(SyncOutcome::UpToDate(Box::new(Standings {
                     granted,
@@ -402,7 +400,7 @@ mod tests {
             coalescer.to_look_after(Duration::ZERO).await.is_empty(),
             "nothing was written"
         );
-        let writing = async |memory: &mut Memory, _: &[GrantContribution<GrantName>]| {
+        let writing = async |memory: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
             memory.written = Some(Instant::now());
             Ok(SyncOutcome::NoRepository)
         };

@@ -4,7 +4,7 @@
 //! removes it, or a grant of the same name exists again.
 
 use crate::api::CrossAccountRegistryGrant;
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;

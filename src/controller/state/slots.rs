@@ -8,7 +8,7 @@
 //! for ever. Work on a repository or a role waits here while it holds the lock of that, so this
 //! also bounds how long others wait for the lock.
 
-use crate::aws::rate_limit::{self, Priority, Work};
+use crate::aws::rate_limit::{self, Priority, Tenant, Work};
 use crate::controller::state::pending::Waiting;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ struct Line {
     revocations: usize,
     /// When each namespace was served last, by the number of the slot. Kept while the account has
     /// any work.
-    served: HashMap<Arc<str>, u64>,
+    served: HashMap<Tenant, u64>,
     /// The number of slots that were assigned.
     handed_out: u64,
     arrivals: u64,

@@ -3,7 +3,7 @@
 use super::scan::{Looked, ScanTarget};
 use crate::api::conditions::Reason;
 use crate::controller::repository_policy::read_back::revoke;
-use crate::controller::repository_policy::types::{RepositoryKey, SyncOutcome};
+use crate::controller::state::repository::{RepositoryKey, SyncOutcome};
 use crate::grant::Problem;
 use crate::grant::sweep::Leftover;
 use crate::telemetry::metrics::OfAccount;

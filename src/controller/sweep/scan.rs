@@ -6,7 +6,7 @@ use crate::api::AWSAccount;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::error::{AwsError, ErrorKind};
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
 use crate::grant::observed::{InstanceProfile, Role};
 use crate::grant::ownership::Owner;
 use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers, no_rule_admits};

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub struct Readings {
     /// The principals that get access through the grant.
     pub callers: Vec<Caller>,
-    /// The registry role, if there is one; or the reason why that is not known.
-    pub registry_role: Result<Option<Holder>, String>,
+    /// The registry role.
+    pub registry_role: HolderReading,
     /// The repositories that the grant applies to.
     pub repositories: Vec<RepositoryReading>,
     /// For each region of the grant, the registry's own policy, which applies to every request to
@@ -40,9 +40,8 @@ pub enum Caller {
     Role {
         /// Its ARN.
         arn: String,
-        /// The role with its policies; `None` if it does not exist. The error is the reason why
-        /// that is not known, and what to check there.
-        holder: Result<Option<Box<Holder>>, String>,
+        /// The role with its policies.
+        holder: HolderReading,
     },
     /// Many principals that are not known individually.
     Many {
@@ -58,6 +57,17 @@ pub enum Caller {
         /// The ARN of one of the functions, with `{region}` for the region.
         functions: String,
     },
+}
+
+/// What was read of a role and its policies.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HolderReading {
+    /// The role exists.
+    Found(Box<Holder>),
+    /// The role does not exist.
+    Absent,
+    /// It is not known whether it exists, for this reason, which says what to check there.
+    Unknown(String),
 }
 
 /// Role with everything that its access depends on.

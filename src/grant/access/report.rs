@@ -64,11 +64,7 @@ impl Findings {
             repository,
         } = call;
         let why = why(request, repository.is_some(), link);
-        let key = format!("{who} {why}");
-        if !self.missing.contains_key(&key) {
-            self.order.push(key.clone());
-        }
-        let missing = self.missing.entry(key).or_default();
+        let missing = self.missing(format!("{who} {why}"));
         missing.who = (*who).to_owned();
         missing.calls.insert(request.action.clone());
         missing.on.extend(repository.map(str::to_owned));
@@ -76,8 +72,15 @@ impl Findings {
 
     /// Records a missing link, in words.
     pub fn denied(&mut self, why: String) {
-        self.order.push(why.clone());
-        self.missing.insert(why, Missing::default());
+        self.missing(why);
+    }
+
+    /// Returns the missing link of this key, which counts once.
+    fn missing(&mut self, key: String) -> &mut Missing {
+        if !self.missing.contains_key(&key) {
+            self.order.push(key.clone());
+        }
+        self.missing.entry(key).or_default()
     }
 
     /// Records what could not be read, in words.
@@ -211,5 +214,20 @@ fn near_miss(near: &NearMiss) -> Option<String> {
             "statement {statement} names {named}, which has another path"
         )),
         ButFor::Resource { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_recorded_twice_is_reported_once() {
+        let mut findings = Findings::default();
+        for _ in 0..2 {
+            findings.denied("role a does not exist".into());
+        }
+        let reported = (AccessVerdict::Denied, Some("role a does not exist".into()));
+        assert_eq!(findings.verdict(), reported);
     }
 }

@@ -1,51 +1,17 @@
 //! Repositories' part of a status: the counts, and the first repositories by name.
 
-use super::{LISTED, LONGEST_OF_MANY, Outcome, StatusPart};
+use super::apply_report::{ApplyReport, RepositoryOutcome, StatusPart};
+use super::text::{LISTED, LONGEST_OF_MANY};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
     CrossAccountRegistryGrantStatus as Status, Replacement, ReplacementState, RepositoriesStatus,
     RepositoryStatus,
 };
 use crate::grant::Problem;
-use crate::text::truncate;
+use crate::text::{list_some, truncate};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Outcome for one repository.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RepositoryOutcome {
-    /// Whether its policy contains the grant, or why not.
-    pub result: Result<(), Problem>,
-    /// How full the policy is, in percent, rounded up to the next ten.
-    pub full_percent: Option<i32>,
-    /// The Sids of foreign statements that were removed, as the grant asked.
-    pub replaced: BTreeSet<String>,
-    /// The Sids of those that were not removed, with the reason.
-    pub kept: BTreeMap<String, String>,
-}
-
-impl RepositoryOutcome {
-    /// Returns the outcome for a policy that contains the grant.
-    pub fn granted() -> Self {
-        Self {
-            result: Ok(()),
-            full_percent: None,
-            replaced: BTreeSet::new(),
-            kept: BTreeMap::new(),
-        }
-    }
-
-    /// Returns the outcome for a repository that failed.
-    pub fn failed(problem: Problem) -> Self {
-        Self {
-            result: Err(problem),
-            full_percent: None,
-            replaced: BTreeSet::new(),
-            kept: BTreeMap::new(),
-        }
-    }
-}
-
-impl Outcome {
+impl ApplyReport {
     /// Joins the repositories' problems into one, with the first few named.
     pub(super) fn repository_problem(&self) -> Option<Problem> {
         const NAMED: usize = 3;
@@ -58,16 +24,12 @@ impl Outcome {
             .cloned()
             .collect();
         failed.sort_by_key(|problem| !problem.reason.needs_a_person());
-        let more = failed.len().saturating_sub(NAMED);
-        failed.truncate(NAMED);
-        let mut joined = Problem::join(&failed)?;
-        if more > 0 {
-            joined.message = format!(
-                "{}; and {more} more, see status.repositories",
-                joined.message
-            );
-        }
-        Some(joined)
+        let reason = failed.first()?.reason;
+        let messages = failed.iter().map(|problem| &problem.message);
+        let message = list_some(messages, NAMED, "; ", |more| {
+            format!("; and {more} more, see status.repositories")
+        });
+        Some(Problem { reason, message })
     }
 
     pub(super) fn repositories_part(&self) -> StatusPart {
@@ -135,12 +97,17 @@ impl Outcome {
 
     /// Returns the state of the statements that the grant replaces. A statement that was replaced
     /// once is no longer found, so the last status is the source for it.
-    pub(super) fn replacements(&self, previous: Option<&Status>) -> Vec<Replacement> {
+    /// `replaces` are the Sids that the grant replaces.
+    pub(super) fn replacements(
+        &self,
+        replaces: &BTreeSet<String>,
+        previous: Option<&Status>,
+    ) -> Vec<Replacement> {
         let before = previous.into_iter().flat_map(|status| &status.replacements);
         let replaced_before =
             before.filter(|replacement| replacement.state == ReplacementState::Replaced);
         let mut replacements: BTreeMap<(&str, &str, &str), Replacement> = replaced_before
-            .filter(|replacement| self.replaces.contains(&replacement.sid))
+            .filter(|replacement| replaces.contains(&replacement.sid))
             .map(|replacement| {
                 let Replacement {
                     region,

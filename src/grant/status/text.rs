@@ -2,6 +2,11 @@
 
 use crate::grant::model::Grant;
 
+/// Maximum number of entries in a list of the status.
+pub const LISTED: usize = 100;
+/// Maximum number of characters in a message that may occur a hundred times.
+pub const LONGEST_OF_MANY: usize = 700;
+
 impl Grant {
     /// Describes the permissions that a role of the consumer needs in its identity policy:
     /// cross-account access must be allowed on both sides.

@@ -47,7 +47,7 @@ fn is_for(rule: &RegistryRule, account: &AccountId, callers: &PrincipalSet) -> b
         PrincipalSetKind::InOrganization | PrincipalSetKind::InUnit => {
             return !rule.organizations.is_empty();
         }
-        PrincipalSetKind::ServiceFor => callers.among(),
+        PrincipalSetKind::ServiceFor => callers.condition_values(),
         PrincipalSetKind::Named | PrincipalSetKind::NamedLike => callers.principals(),
     };
     arns.iter().any(|arn| match Arn::account_of(arn) {

@@ -6,7 +6,9 @@ use super::resources::{
 };
 use crate::api::conditions::Reason;
 use crate::api::grant::{AccessAction, AccessPath, AccessStatus, AccessVerdict};
-use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, denied, judge};
+use crate::grant::access::{
+    Caller, Holder, HolderReading, Readings, RepositoryReading, denied, judge,
+};
 use crate::grant::desired::DesiredRole;
 use crate::grant::diff::{Step, registry_role};
 use crate::grant::observed::Role;
@@ -86,9 +88,9 @@ impl World {
         Readings {
             callers: vec![Caller::Role {
                 arn: self.node.arn.clone(),
-                holder: Ok(Some(Box::new(node))),
+                holder: HolderReading::Found(Box::new(node)),
             }],
-            registry_role: Ok(Some(Holder::of(&self.role, &self.managed))),
+            registry_role: HolderReading::Found(Box::new(Holder::of(&self.role, &self.managed))),
             repositories: vec![RepositoryReading {
                 region: "us-east-1".into(),
                 name: "miqp-devops".into(),
@@ -334,12 +336,12 @@ fn missing_role_is_denied_and_unmanaged_role_unknown() {
         )
     };
     assert!(
-        judged(Ok(None))
+        judged(HolderReading::Absent)
             .iter()
             .all(|reported| reported.verdict == AccessVerdict::Denied)
     );
     assert!(
-        judged(Err("not read".into()))
+        judged(HolderReading::Unknown("not read".into()))
             .iter()
             .all(|reported| reported.verdict == AccessVerdict::Unknown)
     );
@@ -480,7 +482,7 @@ fn denied_access_is_listed_before_other_verdicts() {
     };
     let nobody = Caller::Role {
         arn: format!("arn:aws:iam::{CONSUMER}:role/nobody"),
-        holder: Ok(None),
+        holder: HolderReading::Absent,
     };
     let readings = Readings {
         callers: (0..50).map(many).chain([nobody]).collect(),

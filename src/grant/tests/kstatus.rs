@@ -203,14 +203,14 @@ fn problem_is_stalled_if_only_a_person_helps_else_reconciling() {
                 continue;
             }
             let outcome = outcome(|outcome| match part {
-                "accounts" => outcome.accounts = StatusPart::Failed(problem.clone()),
-                "role" => outcome.role = StatusPart::Failed(problem.clone()),
-                "consumer" => outcome.consumer = StatusPart::Failed(problem.clone()),
+                "accounts" => outcome.report.accounts = StatusPart::Failed(problem.clone()),
+                "role" => outcome.report.role = StatusPart::Failed(problem.clone()),
+                "consumer" => outcome.report.consumer = StatusPart::Failed(problem.clone()),
                 "repositories" => {
-                    outcome.each_repository = repositories([("web", Err(problem.clone()))])
+                    outcome.report.each_repository = repositories([("web", Err(problem.clone()))])
                 }
                 "refusal" => outcome.refusal = vec![problem.clone()],
-                _ => outcome.access = vec![access(0, AccessVerdict::Denied)],
+                _ => outcome.report.access = vec![access(0, AccessVerdict::Denied)],
             });
             let status = outcome.status(None, Some(3), &at(0));
             assert_well_formed(&status, 3);
@@ -233,19 +233,19 @@ fn grant_without_problems_is_current_once_in_place() {
     let reported = |outcome: Outcome| outcome.status(None, Some(3), &at(0));
     let granted = reported(outcome(|_| {}));
     let not_managed = reported(outcome(|outcome| {
-        outcome.consumer = StatusPart::NotManaged("no AWSAccount".into())
+        outcome.report.consumer = StatusPart::NotManaged("no AWSAccount".into())
     }));
     let revoking = reported(outcome(|outcome| outcome.revoking = true));
     let observing = |pending: &[&str]| {
         reported(outcome(|outcome| {
-            outcome.role = StatusPart::Pending("see status.pending".into());
-            outcome.pending = Some(pending.iter().map(ToString::to_string).collect());
+            outcome.report.role = StatusPart::Pending("see status.pending".into());
+            outcome.report.pending = Some(pending.iter().map(ToString::to_string).collect());
             // While nothing is written, the access that would be granted is of course denied.
-            outcome.access = vec![access(0, AccessVerdict::Denied)];
+            outcome.report.access = vec![access(0, AccessVerdict::Denied)];
         }))
     };
     let was = outcome(|outcome| {
-        outcome.role = StatusPart::Failed(Problem::new(Reason::Conflict, "theirs"))
+        outcome.report.role = StatusPart::Failed(Problem::new(Reason::Conflict, "theirs"))
     })
     .status(None, Some(2), &at(0));
     let at_work = progressing(Some(&was), Some(3), applied(), &at(1));
@@ -275,8 +275,8 @@ fn grant_without_problems_is_current_once_in_place() {
 #[test]
 fn observed_grant_with_a_read_error_reports_the_error() {
     let denied = outcome(|outcome| {
-        outcome.pending = Some(Vec::new());
-        outcome.role = StatusPart::Failed(Problem::new(Reason::AccessDenied, "iam:GetRole"));
+        outcome.report.pending = Some(Vec::new());
+        outcome.report.role = StatusPart::Failed(Problem::new(Reason::AccessDenied, "iam:GetRole"));
     });
     let status = denied.status(None, Some(1), &at(0));
     assert_well_formed(&status, 1);
@@ -307,15 +307,15 @@ fn much(verdict: AccessVerdict) -> Outcome {
             let message = format!("{} {}", long(number), "y".repeat(9_000));
             Err(Problem::new(Reason::AccessDenied, message))
         };
-        outcome.each_repository =
+        outcome.report.each_repository =
             repositories((0..5_000).map(|number| (long(number), failed(number))));
-        outcome.access = (0..200).map(|number| access(number, verdict)).collect();
+        outcome.report.access = (0..200).map(|number| access(number, verdict)).collect();
         let patterns = (0..100).map(long).collect();
         let repositories = vec![AppliedRepositories {
             region: "us-east-1".into(),
             patterns,
         }];
-        outcome.applied = Some(Applied {
+        outcome.report.claims = Some(Applied {
             repositories,
             ..applied()
         });
@@ -345,12 +345,12 @@ fn status_size_is_bounded() {
         let mut outcome = much(verdict);
         assert!(bytes(&outcome) < 200_000, "{}", bytes(&outcome));
         // Twice as many as a status lists: all 5,000 would take a gigabyte of memory.
-        for each in outcome.each_repository.values_mut().take(200) {
+        for each in outcome.report.each_repository.values_mut().take(200) {
             each.kept = (0..20)
                 .map(|number| (format!("{number:0>128}"), "z".repeat(9_000)))
                 .collect();
         }
-        outcome.pending = Some(
+        outcome.report.pending = Some(
             (0..5_000)
                 .map(|number| format!("set the policy of {number:0>900}"))
                 .collect(),

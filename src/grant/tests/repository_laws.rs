@@ -214,8 +214,11 @@ fn asks(grant: &GrantContribution<usize>, caller: &str, action: &str) -> bool {
         .any(|Contribution { actions, callers }| {
             actions.contains(action)
                 && is_one_of(caller, callers.principals().iter().map(String::as_str))
-                && (callers.among().is_empty()
-                    || callers.among().iter().any(|arn| like(arn, caller)))
+                && (callers.condition_values().is_empty()
+                    || callers
+                        .condition_values()
+                        .iter()
+                        .any(|arn| like(arn, caller)))
         })
 }
 

@@ -166,7 +166,7 @@ fn instance_role_of_an_unmanaged_account_has_the_default_path() {
     }));
     let contributions = admitted.contributions("us-east-1", true);
     assert_eq!(
-        *contributions[0].callers.among(),
+        *contributions[0].callers.condition_values(),
         ["arn:aws:iam::222222222222:role/registry-grants/miq-instance".to_owned()].into()
     );
 }
@@ -239,7 +239,7 @@ fn lambda_statement_is_limited_to_functions_of_the_region() {
         .admitted(&asked)
         .contributions("eu-west-1", true);
     assert_eq!(
-        *in_europe[1].callers.among(),
+        *in_europe[1].callers.condition_values(),
         ["arn:aws:lambda:eu-west-1:222222222222:function:*".to_owned()].into()
     );
 }

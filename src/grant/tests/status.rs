@@ -5,7 +5,7 @@ use crate::api::grant::{
     Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus,
 };
 use crate::grant::Problem;
-use crate::grant::status::{Outcome, RepositoryOutcome, StatusPart, progressing};
+use crate::grant::status::{ApplyReport, Outcome, RepositoryOutcome, StatusPart, progressing};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use rstest::rstest;
@@ -30,22 +30,24 @@ pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
     let mut outcome = Outcome {
         revoking: false,
         refusal: Vec::new(),
-        accounts: in_place("accounts"),
-        role: in_place("role"),
-        consumer: in_place("consumer"),
-        repositories: in_place("repositories"),
-        each_repository: repositories([("web", Ok(()))]),
-        registry_status: RegistryStatus {
-            hosts: vec!["111111111111.dkr.ecr.us-east-1.amazonaws.com".into()],
-            ..RegistryStatus::default()
+        report: ApplyReport {
+            accounts: in_place("accounts"),
+            no_session: Vec::new(),
+            role: in_place("role"),
+            consumer: in_place("consumer"),
+            repositories: in_place("repositories"),
+            each_repository: repositories([("web", Ok(()))]),
+            registry_status: RegistryStatus {
+                hosts: vec!["111111111111.dkr.ecr.us-east-1.amazonaws.com".into()],
+                ..RegistryStatus::default()
+            },
+            consumer_status: ConsumerStatus::default(),
+            access: Vec::new(),
+            pending: None,
+            claims: Some(applied()),
         },
-        consumer_status: ConsumerStatus::default(),
-        applied: Some(applied()),
         replaces: BTreeSet::new(),
         handled: None,
-        no_session: Vec::new(),
-        access: Vec::new(),
-        pending: None,
         summary: "account 222222222222 has Pull access".into(),
     };
     change(&mut outcome);
@@ -104,7 +106,8 @@ fn grant_in_place_has_every_condition_true() {
 #[test]
 fn unmanaged_consumer_does_not_prevent_ready() {
     let status = reported(&outcome(|outcome| {
-        outcome.consumer = StatusPart::NotManaged("there is no AWSAccount 222222222222".into());
+        outcome.report.consumer =
+            StatusPart::NotManaged("there is no AWSAccount 222222222222".into());
     }));
     insta::assert_snapshot!(lines(&status), @r"
     Ready=True RegistrySideReady: account 222222222222 has Pull access
@@ -118,8 +121,9 @@ fn unmanaged_consumer_does_not_prevent_ready() {
 #[test]
 fn failure_of_one_account_does_not_hide_the_other() {
     let status = reported(&outcome(|outcome| {
-        outcome.consumer = StatusPart::Failed(problem(Reason::AccessDenied));
-        outcome.each_repository = repositories([("web", Err(problem(Reason::UnreadablePolicy)))]);
+        outcome.report.consumer = StatusPart::Failed(problem(Reason::AccessDenied));
+        outcome.report.each_repository =
+            repositories([("web", Err(problem(Reason::UnreadablePolicy)))]);
     }));
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False AccessDenied: AccessDenied happened; UnreadablePolicy happened
@@ -135,10 +139,10 @@ fn failure_of_one_account_does_not_hide_the_other() {
 fn blocked_part_names_the_part_that_blocks_it() {
     let status = reported(&outcome(|outcome| {
         let wrong = problem(Reason::WrongAccount);
-        outcome.accounts = StatusPart::Failed(wrong.clone());
-        outcome.role = StatusPart::Blocked(wrong.clone());
-        outcome.repositories = StatusPart::Blocked(wrong);
-        outcome.each_repository.clear();
+        outcome.report.accounts = StatusPart::Failed(wrong.clone());
+        outcome.report.role = StatusPart::Blocked(wrong.clone());
+        outcome.report.repositories = StatusPart::Blocked(wrong);
+        outcome.report.each_repository.clear();
     }));
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False WrongAccount: WrongAccount happened
@@ -155,10 +159,10 @@ fn blocked_part_names_the_part_that_blocks_it() {
 fn failed_revocation_is_reported_under_its_condition() {
     let status = reported(&outcome(|outcome| {
         let left = &mut [problem(Reason::BlockedPolicy)];
-        outcome.consumer = StatusPart::NotRequested("no instance role".into()).with(left);
-        outcome.repositories =
+        outcome.report.consumer = StatusPart::NotRequested("no instance role".into()).with(left);
+        outcome.report.repositories =
             StatusPart::InPlace("granted".into()).with(&mut [problem(Reason::AccessDenied)]);
-        outcome.role = StatusPart::InPlace("role in place".into()).with(&mut []);
+        outcome.report.role = StatusPart::InPlace("role in place".into()).with(&mut []);
     }));
     let reported = |kind| {
         condition(&status, kind)
@@ -203,7 +207,7 @@ fn transient_problem_is_reconciling_and_lasting_one_stalled(
     #[case] told_as: ConditionType,
 ) {
     let status = reported(&outcome(|outcome| {
-        outcome.role = StatusPart::Failed(problem(reason))
+        outcome.report.role = StatusPart::Failed(problem(reason))
     }));
     assert_eq!(
         condition(&status, told_as).map(|c| c.status.as_str()),
@@ -232,7 +236,7 @@ fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
 )]
 #[case(Reason::RoleNotFound, "check its name, path and account")]
 fn missing_change_is_stalled_after_five_minutes(#[case] reason: Reason, #[case] advice: &str) {
-    let missing = outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
+    let missing = outcome(|outcome| outcome.report.consumer = StatusPart::Failed(problem(reason)));
     let begun = progressing(None, Some(1), applied(), &at(0));
     let first = missing.status(Some(&begun), Some(1), &at(1));
     let soon = missing.status(Some(&first), Some(1), &at(300));
@@ -256,7 +260,7 @@ fn missing_change_is_stalled_after_five_minutes(#[case] reason: Reason, #[case] 
 #[test]
 fn changed_spec_or_new_problem_restarts_the_wait() {
     let missing =
-        |reason| outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
+        |reason| outcome(|outcome| outcome.report.consumer = StatusPart::Failed(problem(reason)));
     let settling = missing(Reason::Settling);
     let first = settling.status(None, Some(1), &at(0));
     let stalled = settling.status(Some(&first), Some(1), &at(600));
@@ -282,8 +286,9 @@ fn changed_spec_or_new_problem_restarts_the_wait() {
 #[test]
 fn account_problem_is_reported_despite_a_missing_repository() {
     let both = outcome(|outcome| {
-        outcome.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
-        outcome.each_repository = repositories([("web", Err(problem(Reason::RepositoryNotFound)))]);
+        outcome.report.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
+        outcome.report.each_repository =
+            repositories([("web", Err(problem(Reason::RepositoryNotFound)))]);
     });
     let first = both.status(None, Some(1), &at(0));
     assert_eq!(
@@ -300,7 +305,7 @@ fn account_problem_is_reported_despite_a_missing_repository() {
 fn grant_is_not_ready_during_revocation() {
     let status = reported(&outcome(|outcome| {
         outcome.revoking = true;
-        outcome.each_repository.clear();
+        outcome.report.each_repository.clear();
     }));
     let ready = condition(&status, ConditionType::Ready).unwrap();
     assert_eq!(
@@ -315,7 +320,7 @@ fn problem_for_a_person_precedes_a_missing_repository() {
     let missing = |name| (name, Err(problem(Reason::RepositoryNotFound)));
     let denied = ("z", Err(problem(Reason::AccessDenied)));
     let status = reported(&outcome(|o| {
-        o.each_repository = repositories([missing("a"), missing("b"), missing("c"), denied])
+        o.report.each_repository = repositories([missing("a"), missing("b"), missing("c"), denied])
     }));
     let ready = condition(&status, ConditionType::Ready).unwrap();
     assert_eq!(ready.reason, "AccessDenied");
@@ -330,8 +335,9 @@ fn problem_for_a_person_precedes_a_missing_repository() {
 #[test]
 fn role_path_alone_reports_no_repositories() {
     let status = reported(&outcome(|outcome| {
-        outcome.repositories = StatusPart::NotRequested("path Direct is not requested".into());
-        outcome.each_repository.clear();
+        outcome.report.repositories =
+            StatusPart::NotRequested("path Direct was not asked for".into());
+        outcome.report.each_repository.clear();
     }));
     assert_eq!(status.repositories, None);
     assert_eq!(
@@ -342,10 +348,11 @@ fn role_path_alone_reports_no_repositories() {
 
 #[test]
 fn transition_time_moves_with_the_status_only() {
-    let first = outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Throttled)));
+    let first =
+        outcome(|outcome| outcome.report.role = StatusPart::Failed(problem(Reason::Throttled)));
     let before = first.status(None, Some(1), &at(0));
     let other_words =
-        outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Unavailable)));
+        outcome(|outcome| outcome.report.role = StatusPart::Failed(problem(Reason::Unavailable)));
     let after = other_words.status(Some(&before), Some(2), &at(60));
     let role = condition(&after, ConditionType::RoleReady).unwrap();
     assert_eq!(
@@ -383,7 +390,8 @@ fn claims_are_recorded_before_the_first_write() {
 
 #[test]
 fn other_conditions_describe_the_old_generation_until_done() {
-    let stalled = outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Conflict)));
+    let stalled =
+        outcome(|outcome| outcome.report.role = StatusPart::Failed(problem(Reason::Conflict)));
     let before = stalled.status(None, Some(1), &at(0));
     let status = progressing(Some(&before), Some(2), applied(), &at(60));
     insta::assert_snapshot!(lines(&status), @r"
@@ -411,7 +419,7 @@ fn other_conditions_describe_the_old_generation_until_done() {
 
 #[test]
 fn revoked_grant_claims_nothing() {
-    let status = reported(&outcome(|outcome| outcome.applied = None));
+    let status = reported(&outcome(|outcome| outcome.report.claims = None));
     assert_eq!(status.applied, None);
 }
 
@@ -420,11 +428,11 @@ fn refused_grant_reports_why_and_what_could_not_be_revoked() {
     let status = reported(&outcome(|outcome| {
         outcome.revoking = true;
         outcome.refusal = vec![problem(Reason::NotAdmitted)];
-        outcome.accounts = StatusPart::Failed(problem(Reason::CredentialsUnavailable));
-        outcome.role = StatusPart::NotRequested("access is being revoked".into());
-        outcome.consumer = StatusPart::NotRequested("access is being revoked".into());
-        outcome.repositories = StatusPart::Blocked(problem(Reason::CredentialsUnavailable));
-        outcome.each_repository.clear();
+        outcome.report.accounts = StatusPart::Failed(problem(Reason::CredentialsUnavailable));
+        outcome.report.role = StatusPart::NotRequested("access is being revoked".into());
+        outcome.report.consumer = StatusPart::NotRequested("access is being revoked".into());
+        outcome.report.repositories = StatusPart::Blocked(problem(Reason::CredentialsUnavailable));
+        outcome.report.each_repository.clear();
     }));
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened

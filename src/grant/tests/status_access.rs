@@ -27,7 +27,7 @@ fn denied() -> Vec<AccessStatus> {
 
 #[test]
 fn denied_path_prevents_ready() {
-    let status = outcome(|outcome| outcome.access = denied()).status(None, Some(1), &at(0));
+    let status = outcome(|outcome| outcome.report.access = denied()).status(None, Some(1), &at(0));
     let reported = ready(&status);
     assert_eq!(
         (reported.status.as_str(), reported.reason.as_str()),
@@ -43,8 +43,8 @@ fn denied_path_prevents_ready() {
 #[test]
 fn missing_part_is_the_reason_instead_of_denied_access() {
     let status = outcome(|outcome| {
-        outcome.access = denied();
-        outcome.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
+        outcome.report.access = denied();
+        outcome.report.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
     });
     assert_eq!(
         ready(&status.status(None, Some(1), &at(0))).reason,
@@ -57,8 +57,8 @@ fn observed_grant_lists_and_counts_pending_changes() {
     let many: Vec<String> = (0..120).map(|number| format!("change {number}")).collect();
     let observed = |pending: Vec<String>| {
         outcome(|outcome| {
-            outcome.access = denied();
-            outcome.pending = Some(pending);
+            outcome.report.access = denied();
+            outcome.report.pending = Some(pending);
         })
         .status(None, Some(1), &at(0))
     };

@@ -68,11 +68,11 @@ prop_compose! {
         let [accounts, role, consumer, in_repositories] = parts;
         outcome(|outcome| {
             (outcome.revoking, outcome.refusal) = (revoking, refusal);
-            (outcome.accounts, outcome.role) = (accounts, role);
-            (outcome.consumer, outcome.repositories) = (consumer, in_repositories);
-            outcome.each_repository = repositories(each);
-            outcome.applied = left.then(applied);
-            outcome.access = denied.then(|| access(0, AccessVerdict::Denied)).into_iter().collect();
+            (outcome.report.accounts, outcome.report.role) = (accounts, role);
+            (outcome.report.consumer, outcome.report.repositories) = (consumer, in_repositories);
+            outcome.report.each_repository = repositories(each);
+            outcome.report.claims = left.then(applied);
+            outcome.report.access = denied.then(|| access(0, AccessVerdict::Denied)).into_iter().collect();
         })
     }
 }
@@ -108,8 +108,8 @@ proptest! {
         let status = outcome.status(None, Some(1), &at(0));
         let ready = condition(&status, ConditionType::Ready).unwrap();
         let failed = status.conditions.iter().any(|c| c.status == "False" && c.type_ != "Ready");
-        let one_failed = outcome.each_repository.values().any(|each| each.result.is_err());
-        let all_is_well = !failed && !one_failed && outcome.access.is_empty() && !outcome.revoking;
+        let one_failed = outcome.report.each_repository.values().any(|each| each.result.is_err());
+        let all_is_well = !failed && !one_failed && outcome.report.access.is_empty() && !outcome.revoking;
         prop_assert_eq!(ready.status == "True", all_is_well);
     }
 
@@ -137,7 +137,7 @@ proptest! {
     #[test]
     fn every_repository_is_counted_once(outcome in some_outcome()) {
         if let Some(reported) = outcome.status(None, Some(1), &at(0)).repositories {
-            let all = outcome.each_repository.len();
+            let all = outcome.report.each_repository.len();
             prop_assert_eq!(usize::try_from(reported.granted + reported.waiting + reported.failed).unwrap(), all);
             prop_assert_eq!(reported.summary, format!("{}/{all}", reported.granted));
             prop_assert_eq!(reported.items.len(), all.min(100));

@@ -8,7 +8,7 @@ use crate::grant::status::{Outcome, StatusPart};
 #[test]
 fn missing_repositories_are_counted_and_listed_first() {
     let status = reported(&outcome(|outcome| {
-        outcome.each_repository = repositories([
+        outcome.report.each_repository = repositories([
             ("a", Ok(())),
             ("b", Err(problem(Reason::RepositoryNotFound))),
             ("c", Ok(())),
@@ -53,7 +53,7 @@ fn status_of_5000_repositories_stays_small_and_counts_right() {
         (format!("team-b/repository-{n:04}"), outcome)
     });
     let status = reported(&outcome(|outcome| {
-        outcome.each_repository = repositories(each)
+        outcome.report.each_repository = repositories(each)
     }));
     let reported = status.repositories.as_ref().unwrap();
     assert_eq!(
@@ -86,7 +86,7 @@ fn status_of_5000_repositories_stays_small_and_counts_right() {
 fn status_lists_100_of_5000_granted_repositories() {
     let each = (0..5_000).map(|n| (format!("r{n:04}"), Ok(())));
     let status = reported(&outcome(|outcome| {
-        outcome.each_repository = repositories(each)
+        outcome.report.each_repository = repositories(each)
     }));
     let reported = status.repositories.unwrap();
     assert_eq!(
@@ -100,7 +100,7 @@ fn status_lists_100_of_5000_granted_repositories() {
 fn looked(replaced: &[&str], kept: &[&str]) -> Outcome {
     outcome(|outcome| {
         outcome.replaces = ["by hand", "old"].map(String::from).into();
-        let web = outcome.each_repository.values_mut().next().unwrap();
+        let web = outcome.report.each_repository.values_mut().next().unwrap();
         web.replaced = replaced.iter().map(|sid| (*sid).to_owned()).collect();
         web.kept = kept
             .iter()
@@ -134,8 +134,8 @@ fn replaced_statements_stay_reported_and_kept_ones_say_why() {
     assert_eq!(replacements(&later), ["by hand Replaced None"]);
     let nothing_looked_at = outcome(|outcome| {
         outcome.replaces = ["by hand".to_owned()].into();
-        outcome.each_repository.clear();
-        outcome.repositories = StatusPart::Blocked(problem(Reason::CredentialsUnavailable));
+        outcome.report.each_repository.clear();
+        outcome.report.repositories = StatusPart::Blocked(problem(Reason::CredentialsUnavailable));
     });
     assert_eq!(
         replacements(&nothing_looked_at.status(Some(&later), Some(1), &at(120))),

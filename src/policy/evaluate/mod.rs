@@ -7,7 +7,7 @@
 //! - `statement`: decides whether one statement applies: its action, resource, principal and
 //!   conditions.
 //! - `principal`, `condition`, `operator`, `pattern`, `value`: the parts of a statement.
-//! - `ternary`: yes, no, or open, with the unknowns on which the answer depends.
+//! - `ternary`: yes, no, or unknown, with the causes.
 //! - `near_miss`: finds allows that nearly apply.
 //!
 //! Not evaluated: the policies of organizations (SCPs, RCPs), session policies and policies of VPC
@@ -32,12 +32,13 @@ pub use request::{Principal, PrincipalKind, Request, RequestContext};
 pub use verdict::{ButFor, Link, NearMiss, Verdict};
 
 use super::arn::Arn;
-use super::document::{Document, ParseError};
+use super::document::Document;
+use super::parse_error::ParseError;
 use near_miss::near_misses;
 use principal::Names;
 use statement::{Effect, Question, Rule, Side, rules};
 use std::sync::Arc;
-use ternary::{Open, Ternary};
+use ternary::{Causes, Ternary};
 
 /// A policy with a name that says where it is attached.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,8 +129,8 @@ pub fn evaluate(request: &Request, policies: &Policies) -> Verdict {
         .or(weigh(on_resource, Side::Resource, Effect::Deny, &question).any());
     match granted(&question, &sides).and(denied.not()) {
         Ternary::Yes => Verdict::Allowed,
-        Ternary::Open(Open { keys, unread }) if unread.is_empty() => Verdict::Depends(keys),
-        Ternary::Open(Open { unread, .. }) => Verdict::Unknown(unread.into_iter().collect()),
+        Ternary::Unknown(Causes { keys, unread }) if unread.is_empty() => Verdict::Depends(keys),
+        Ternary::Unknown(Causes { unread, .. }) => Verdict::Unknown(unread.into_iter().collect()),
         Ternary::No => Verdict::Denied(links(&question, &sides, policies)),
     }
 }

@@ -4,7 +4,7 @@
 //! takes at most as many steps as the pattern's length times the text's length.
 
 use super::request::{ContextValue, RequestContext};
-use super::ternary::{Open, Ternary};
+use super::ternary::{Causes, Ternary};
 
 /// A parsed pattern, in which known variables are replaced.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct Pattern {
     /// Whether a variable's key is absent from the request. Then nothing equals or matches the
     /// pattern.
     never: bool,
-    hangs_on: Open,
+    hangs_on: Causes,
     /// Number of colons before the first variable; `None` if there is no variable.
     variable_after: Option<usize>,
 }
@@ -163,10 +163,10 @@ impl Pattern {
     fn answer(&self, like: bool) -> Ternary {
         if !like || self.never {
             Ternary::No
-        } else if self.hangs_on == Open::default() {
+        } else if self.hangs_on == Causes::default() {
             Ternary::Yes
         } else {
-            Ternary::Open(self.hangs_on.clone())
+            Ternary::Unknown(self.hangs_on.clone())
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) struct Parts<'a> {
     pub(super) resource: Ternary,
     pub(super) names: Names,
     pub(super) clauses: Vec<Clause<'a>>,
-    /// Open if the condition does not have the documented shape.
+    /// Unknown if the condition does not have the documented shape.
     pub(super) condition_shape: Ternary,
 }
 

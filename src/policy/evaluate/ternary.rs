@@ -7,19 +7,19 @@ use std::collections::BTreeSet;
 pub(super) enum Ternary {
     Yes,
     No,
-    Open(Open),
+    Unknown(Causes),
 }
 
-/// The unknowns on which an open answer depends.
+/// The causes of an unknown answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Open {
+pub(super) struct Causes {
     /// Condition keys whose values are not known.
     pub(super) keys: BTreeSet<String>,
     /// Parts that could not be read or are not understood, with the reason.
     pub(super) unread: BTreeSet<String>,
 }
 
-impl Open {
+impl Causes {
     fn join(mut self, mut other: Self) -> Self {
         if self.keys.len() + self.unread.len() < other.keys.len() + other.unread.len() {
             std::mem::swap(&mut self, &mut other);
@@ -37,17 +37,17 @@ impl Ternary {
 
     /// Creates an answer that depends on this condition key.
     pub(super) fn hangs_on(key: impl Into<String>) -> Self {
-        Self::Open(Open {
+        Self::Unknown(Causes {
             keys: [key.into()].into(),
-            ..Open::default()
+            ..Causes::default()
         })
     }
 
     /// Creates an answer that depends on a part that is not understood.
     pub(super) fn unread(why: impl Into<String>) -> Self {
-        Self::Open(Open {
+        Self::Unknown(Causes {
             unread: [why.into()].into(),
-            ..Open::default()
+            ..Causes::default()
         })
     }
 
@@ -59,7 +59,7 @@ impl Ternary {
         match self {
             Self::Yes => Self::No,
             Self::No => Self::Yes,
-            open @ Self::Open(_) => open,
+            unknown @ Self::Unknown(_) => unknown,
         }
     }
 
@@ -67,7 +67,7 @@ impl Ternary {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
             (Self::Yes, other) | (other, Self::Yes) => other,
-            (Self::Open(one), Self::Open(other)) => Self::Open(one.join(other)),
+            (Self::Unknown(one), Self::Unknown(other)) => Self::Unknown(one.join(other)),
         }
     }
 
@@ -75,7 +75,7 @@ impl Ternary {
         match (self, other) {
             (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
             (Self::No, other) | (other, Self::No) => other,
-            (Self::Open(one), Self::Open(other)) => Self::Open(one.join(other)),
+            (Self::Unknown(one), Self::Unknown(other)) => Self::Unknown(one.join(other)),
         }
     }
 
@@ -106,7 +106,7 @@ impl Ternary {
     /// Adds the location to each part that is not understood.
     pub(super) fn located(self, place: impl Fn(&str) -> String) -> Self {
         match self {
-            Self::Open(Open { keys, unread }) => Self::Open(Open {
+            Self::Unknown(Causes { keys, unread }) => Self::Unknown(Causes {
                 keys,
                 unread: unread.iter().map(|why| place(why)).collect(),
             }),

@@ -175,7 +175,7 @@ fn words(one: &PrincipalSet) -> String {
     let texts: Vec<&str> = one
         .principals()
         .iter()
-        .chain(one.among())
+        .chain(one.condition_values())
         .map(String::as_str)
         .collect();
     texts.join(" as ")

@@ -34,8 +34,9 @@ pub use contribution::{Contribution, GrantContribution, MAX_CHARACTERS};
 
 use crate::policy::canonical::StatementMeaning;
 use crate::policy::dead_ids::without;
-use crate::policy::document::{Document, ParseError, Statement};
+use crate::policy::document::{Document, Statement};
 use crate::policy::installation::Installation;
+use crate::policy::parse_error::ParseError;
 use held::Held;
 use pack::{Packed, pack};
 use retain::retain;

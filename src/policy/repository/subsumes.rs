@@ -159,7 +159,10 @@ impl Principal<'_> {
             (Self::Aws("*"), PrincipalSetKind::InOrganization) => {
                 let ids = limited_to(condition, &["stringequals"], "aws:principalorgid");
                 excludes_owner(callers, condition)
-                    && ids.is_some_and(|ids| ids.iter().all(|id| callers.among().contains(*id)))
+                    && ids.is_some_and(|ids| {
+                        ids.iter()
+                            .all(|id| callers.condition_values().contains(*id))
+                    })
             }
             (Self::Aws("*"), PrincipalSetKind::InUnit) => {
                 let operators = ["foranyvalue:stringlike", "foranyvalue:stringequals"];
@@ -181,7 +184,10 @@ impl Principal<'_> {
             (Self::Aws(arn), PrincipalSetKind::NamedLike) => {
                 callers.has_root_of(arn)
                     && arn.contains(":role/")
-                    && callers.among().iter().any(|pattern| like(pattern, arn))
+                    && callers
+                        .condition_values()
+                        .iter()
+                        .any(|pattern| like(pattern, arn))
             }
             (Self::Service(name), PrincipalSetKind::ServiceFor) => {
                 let operators = ["stringlike", "stringequals", "arnlike", "arnequals"];
@@ -220,9 +226,12 @@ fn limited_to<'a>(
 /// Returns whether each value matches one of the patterns of our callers' condition.
 fn all_among(callers: &PrincipalSet, values: Option<&BTreeSet<&str>>) -> bool {
     values.is_some_and(|values| {
-        values
-            .iter()
-            .all(|value| callers.among().iter().any(|pattern| like(pattern, value)))
+        values.iter().all(|value| {
+            callers
+                .condition_values()
+                .iter()
+                .any(|pattern| like(pattern, value))
+        })
     })
 }
 
@@ -231,7 +240,7 @@ fn all_among(callers: &PrincipalSet, values: Option<&BTreeSet<&str>>) -> bool {
 fn excludes_owner(callers: &PrincipalSet, condition: &[Limit<'_>]) -> bool {
     let excluded = limited_to(condition, &["stringnotequals"], "aws:principalaccount");
     callers
-        .except()
+        .excluded_account()
         .is_none_or(|account| excluded.is_some_and(|accounts| accounts.contains(account)))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::policy::dead_ids::is_unique_id;
 use crate::policy::principals::PrincipalSet;
-use crate::policy::repository::search::{Evidence, Next, Search, Stop};
+use crate::policy::repository::search::{Evidence, Next, Search, SearchError};
 use crate::policy::repository::{Contribution, GrantContribution, Plan};
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,8 +107,8 @@ impl Ecr {
                         search.was_refused((), now);
                     }
                 }
-                Err(Stop::ParseError(error)) => panic!("{error}"),
-                Err(Stop::Violation(error)) => panic!("{error}"),
+                Err(SearchError::ParseError(error)) => panic!("{error}"),
+                Err(SearchError::Violation(error)) => panic!("{error}"),
             }
         }
     }

@@ -27,7 +27,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use reference::{Described, Makes};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -209,6 +209,16 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// Returns the table of all metrics, in Markdown.
+    pub fn reference(&self) -> String {
+        reference::table(&self.described)
+    }
+
+    /// Returns the names of all possible series, as PromQL knows them.
+    pub fn names(&self) -> BTreeSet<String> {
+        reference::names(&self.described)
+    }
+
     /// Returns the current values of all metrics as text.
     pub fn text(&self) -> String {
         self.take_what_the_cluster_holds();

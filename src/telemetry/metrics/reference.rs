@@ -1,7 +1,6 @@
 //! The description of every metric, recorded where the metric is created. docs/reference/metrics.md
 //! is generated from it.
 
-use super::Metrics;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Metric, Registry};
 use std::collections::BTreeSet;
@@ -58,30 +57,28 @@ impl Makes {
     }
 }
 
-impl Metrics {
-    /// Returns the table of all metrics, in Markdown.
-    pub fn reference(&self) -> String {
-        let mut table = String::from("| metric | kind | labels | |\n|---|---|---|---|\n");
-        for Described {
-            name,
-            kind,
-            labels,
-            meaning,
-        } in &*self.described
-        {
-            let quoted: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-            table += &format!(
-                "| `{name}` | {kind} | {} | {meaning} |\n",
-                quoted.join(", ")
-            );
-        }
-        table
+/// Returns the table of these metrics, in Markdown.
+pub(super) fn table(described: &[Described]) -> String {
+    let mut table = String::from("| metric | kind | labels | |\n|---|---|---|---|\n");
+    for Described {
+        name,
+        kind,
+        labels,
+        meaning,
+    } in described
+    {
+        let quoted: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        table += &format!(
+            "| `{name}` | {kind} | {} | {meaning} |\n",
+            quoted.join(", ")
+        );
     }
+    table
+}
 
-    /// Returns the names of all possible series, as PromQL knows them.
-    pub fn names(&self) -> BTreeSet<String> {
-        self.described.iter().flat_map(Described::series).collect()
-    }
+/// Returns the names of all possible series of these metrics, as PromQL knows them.
+pub(super) fn names(described: &[Described]) -> BTreeSet<String> {
+    described.iter().flat_map(Described::series).collect()
 }
 
 impl Described {
@@ -98,6 +95,7 @@ impl Described {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Metrics;
     use super::super::labels::{OfCall, OfOperation, OfReady, OfResult, OfService, OfTask};
     use super::*;
 

@@ -1,9 +1,15 @@
 //! The steps of the search: they decide which document is next.
 
-use super::*;
-use crate::policy::repository::Contribution;
-use crate::policy::repository::scope::{Growth, limited};
-use crate::policy::repository::suspects::{Why, ids_are_removable, suspects};
+use super::state::{
+    By, CurrentSync, Group, Newcomers, Next, PROBES, Phase, Search, SearchError, SearchStep, Sent,
+    hash, pause,
+};
+use crate::policy::document::{Document, Statement};
+use crate::policy::repository::keep::{Losing, checked};
+use crate::policy::repository::scope::{Growth, Scope, limited};
+use crate::policy::repository::suspects::{Suspect, Why, ids_are_removable, suspects};
+use crate::policy::repository::{Contribution, Plan, PolicyUpdate};
+use std::collections::{BTreeSet, VecDeque};
 
 impl Phase {
     pub(super) fn newcomers(groups: impl IntoIterator<Item = Group>, one_is_bad: bool) -> Self {
@@ -59,7 +65,7 @@ impl<A: Clone> Search<A> {
     pub(super) fn step<Id: Ord + Clone>(
         &mut self,
         sync: &CurrentSync<'_, Id>,
-    ) -> Result<Option<Next<Id>>, Stop> {
+    ) -> Result<Option<Next<Id>>, SearchError> {
         let kept = Scope {
             without: self
                 .refused
@@ -85,7 +91,7 @@ impl<A: Clone> Search<A> {
         &mut self,
         sync: &CurrentSync<'_, Id>,
         kept: &Scope,
-    ) -> Result<Next<Id>, Stop> {
+    ) -> Result<Next<Id>, SearchError> {
         let whole = sync.plan(&Scope {
             without: kept.without.clone(),
             ..Scope::default()
@@ -113,7 +119,7 @@ impl<A: Clone> Search<A> {
         &mut self,
         sync: &CurrentSync<'_, Id>,
         kept: &Scope,
-    ) -> Result<Option<Next<Id>>, Stop> {
+    ) -> Result<Option<Next<Id>>, SearchError> {
         let plan = sync.plan(kept);
         let document = written(&plan);
         if sync.document.is_none() && document.is_none() {
@@ -133,7 +139,7 @@ impl<A: Clone> Search<A> {
         kept: Scope,
         queue: &VecDeque<String>,
         good: BTreeSet<String>,
-    ) -> Result<Option<Next<Id>>, Stop> {
+    ) -> Result<Option<Next<Id>>, SearchError> {
         let next = queue
             .iter()
             .find(|name| !self.cleared.contains(*name))
@@ -165,7 +171,7 @@ impl<A: Clone> Search<A> {
         sync: &CurrentSync<'_, Id>,
         kept: Scope,
         good: &BTreeSet<String>,
-    ) -> Result<Option<Next<Id>>, Stop> {
+    ) -> Result<Option<Next<Id>>, SearchError> {
         let set_aside: BTreeSet<String> = &members(sync) - good;
         let plan = sync.plan(&Scope {
             without: with(&kept.without, set_aside.iter().cloned()),
@@ -195,7 +201,7 @@ impl<A: Clone> Search<A> {
         sync: &CurrentSync<'_, Id>,
         kept: Scope,
         mut newcomers: Newcomers,
-    ) -> Result<Option<Next<Id>>, Stop> {
+    ) -> Result<Option<Next<Id>>, SearchError> {
         let Some(group) = newcomers.groups.last().cloned() else {
             self.group_newcomers(sync, &kept.without, newcomers);
             return Ok(None);
@@ -283,7 +289,7 @@ impl<A: Clone> Search<A> {
         sync: &CurrentSync<'_, Id>,
         plan: Plan<Id>,
         left: Left,
-    ) -> Result<Next<Id>, Stop> {
+    ) -> Result<Next<Id>, SearchError> {
         // A principal that AWS accepts in the document just read is not refused by itself, whatever
         // was concluded before.
         let accepted = principals(sync);

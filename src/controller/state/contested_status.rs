@@ -2,7 +2,7 @@
 //! The account's admin needs the Sids of foreign statements, and tenants must not see them.
 
 use crate::api::account_status::{ContestedPolicy, MAX_CONTESTED_POLICIES, MAX_CONTESTED_SIDS};
-use crate::controller::repository_policy::types::RepositoryKey;
+use crate::controller::state::repository::RepositoryKey;
 use crate::grant::AccountId;
 use crate::grant::names::bounded;
 use std::collections::{BTreeMap, BTreeSet};
