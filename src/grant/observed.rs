@@ -35,13 +35,13 @@ pub enum RoleReading {
     /// It does not exist.
     Absent,
     /// It exists.
-    Found(Role),
+    Found(Box<Role>),
 }
 
 impl RoleReading {
     /// Creates the reading of a role that was read.
     pub fn of(role: Option<Role>) -> Self {
-        role.map_or(Self::Absent, Self::Found)
+        role.map_or(Self::Absent, |role| Self::Found(Box::new(role)))
     }
 }
 

@@ -261,11 +261,8 @@ impl PrincipalSet {
         let Some(principal) = one.principals.first() else {
             return false;
         };
-        let value = one
-            .condition_values
-            .first()
-            .map(String::as_str)
-            .unwrap_or_default();
+        let value = one.condition_values.first();
+        let value = value.map(String::as_str).unwrap_or_default();
         let named = self.principals.contains(principal);
         let excepted =
             self.excluded_account.is_none() || self.excluded_account == one.excluded_account;

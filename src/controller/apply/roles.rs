@@ -184,7 +184,7 @@ impl Apply<'_> {
     ) -> Result<RegistryStatus, Problem> {
         let owner = self.request.owner;
         let mut observed = match self.probed.registry_role.clone() {
-            RoleReading::Found(role) => Some(role),
+            RoleReading::Found(role) => Some(*role),
             RoleReading::Absent => None,
             RoleReading::NotRead => account.role(&desired.name).await?,
         };
