@@ -139,20 +139,29 @@ impl PrincipalSet {
 
     /// Returns whether a joint statement for these and the other callers grants access to no
     /// further ones. If a root accompanies ARNs, each ARN must belong to one of the set's own
-    /// roots: a statement that we did not write may have `*` or another account's root there.
+    /// roots: a statement that we did not write may have `*` or another account's root there. With
+    /// any other condition, every principal is paired with every value, so that principals or
+    /// values must be the same.
     pub(super) fn can_join(&self, others: &Self) -> bool {
+        let widens_nothing = match self.kind {
+            PrincipalSetKind::Named => true,
+            PrincipalSetKind::NamedLike => self.is_exact() && others.is_exact(),
+            PrincipalSetKind::InOrganization
+            | PrincipalSetKind::InUnit
+            | PrincipalSetKind::ServiceFor => {
+                self.principals == others.principals
+                    || self.condition_values == others.condition_values
+            }
+        };
         self.kind == others.kind
             && self.excluded_account == others.excluded_account
-            && self.is_exact()
-            && others.is_exact()
+            && widens_nothing
     }
 
     fn is_exact(&self) -> bool {
-        self.kind != PrincipalSetKind::NamedLike
-            || self
-                .condition_values
-                .iter()
-                .all(|arn| self.has_root_of(arn))
+        self.condition_values
+            .iter()
+            .all(|arn| self.has_root_of(arn))
     }
 
     /// Returns whether the set names the root of the principal's account.

@@ -11,7 +11,8 @@ use crate::grant::Problem;
 use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::grant::ownership::{Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION};
-use crate::policy::{Document, Installation};
+use crate::policy::repository::retain::retained_sids;
+use crate::policy::{Document, Installation, Statement};
 use std::collections::BTreeMap;
 
 /// Other grants of this installation that use the same role in the same instance profile.
@@ -455,22 +456,25 @@ fn ours_is(trust: &Document, desired: &DesiredRole, installation: &Installation)
     matches!(ours.as_slice(), [one] if one.meaning() == desired.trust.meaning())
 }
 
-/// Returns the step that renames our trust statement to a Sid that no installation owns.
+/// Returns the step that renames our trust statement to a Sid that no installation owns. A foreign
+/// statement that already has the Sid stays as it is, because IAM accepts each Sid only once: it
+/// takes the place of ours if it means the same, and otherwise ours gets the next Sid.
 fn disowned_trust(role: &str, present: &Document, owner: &Owner) -> Option<Step> {
-    let mut trust = present.clone();
-    let mut changed = false;
-    for statement in trust
-        .statements
-        .iter_mut()
-        .filter(|statement| owner.installation.owns(statement))
-    {
-        *statement = statement.clone().sid(format!(
-            "Retained{}",
-            crate::policy::installation::hex(&owner.trust_sid(), 16)
-        ));
-        changed = true;
+    let mut trust = present.clone().without_ours(&owner.installation);
+    for ours in present.ours(&owner.installation) {
+        for sid in retained_sids(&owner.trust_sid()) {
+            let has_sid = |known: &&Statement| known.sid_text() == Some(sid.as_str());
+            match trust.statements.iter().find(has_sid) {
+                Some(same) if same.meaning() == ours.meaning() => break,
+                Some(_) => {}
+                None => {
+                    trust.statements.push(ours.clone().sid(sid));
+                    break;
+                }
+            }
+        }
     }
-    changed.then(|| Step::UpdateTrust {
+    (trust != *present).then(|| Step::UpdateTrust {
         role: role.into(),
         trust,
     })

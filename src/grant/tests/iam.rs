@@ -69,6 +69,14 @@ impl Iam {
                 is_new(self.roles.insert(name, role))?;
             }
             Step::UpdateTrust { role, trust } => {
+                let sids: Vec<_> = trust
+                    .statements
+                    .iter()
+                    .filter_map(|s| s.sid_text())
+                    .collect();
+                if sids.iter().collect::<BTreeSet<_>>().len() < sids.len() {
+                    return Err("MalformedPolicyDocument");
+                }
                 self.role(&role)?.trust = Ok(as_stored(&trust)?);
             }
             Step::UpdateMaxSession { role, seconds } => {

@@ -430,6 +430,40 @@ fn retained_role_keeps_its_access_and_loses_its_owner() {
     assert_eq!(again, Ok(Vec::new()));
 }
 
+/// The Sids for our trust statement after a retention, in the order in which they are tried.
+const RETAINED: [&str; 2] = ["Retained3e07357b59458c0e", "Retained1c88f2c960777f4b"];
+
+/// Somebody tagged a retained role as ours again, so that its trust policy already has the Sid.
+#[rstest]
+#[case::same("ec2.amazonaws.com", &[RETAINED[0]])]
+#[case::edited("ecs-tasks.amazonaws.com", &RETAINED)]
+fn role_retained_again_keeps_edited_trust(#[case] service: &str, #[case] sids: &[&str]) {
+    let mut iam = ours();
+    let known = Statement::allow(["sts:AssumeRole"])
+        .sid(RETAINED[0])
+        .to_service(service);
+    let trust = iam.roles[ROLE].trust.clone().unwrap();
+    let role = iam.roles.get_mut(ROLE).unwrap();
+    role.trust = Ok(trust.clone().with([known.clone()]));
+    let observed = iam.instance(ROLE, ROLE);
+    let none = Sharers::default();
+    let steps = retain_instance_role(ROLE, Some(ROLE), &observed, &owner(), &none).unwrap();
+    iam.apply(&steps);
+    let after = iam.roles[ROLE].trust.clone().unwrap();
+    let moved = trust.statements.into_iter().zip(RETAINED.iter().skip(1));
+    let wanted = [known]
+        .into_iter()
+        .chain(moved.map(|(ours, sid)| ours.sid(*sid)))
+        .take(sids.len());
+    assert!(after.same_meaning(&Document::of(wanted)), "{after}");
+    let found: Vec<_> = after
+        .statements
+        .iter()
+        .filter_map(Statement::sid_text)
+        .collect();
+    assert_eq!(found, sids);
+}
+
 #[test]
 fn shared_role_retained_by_one_grant_passes_to_the_other() {
     let mut life = Life::default();

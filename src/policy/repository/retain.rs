@@ -1,6 +1,7 @@
 //! Access that stays when its grant is deleted. It moves from our packed statements into statements
 //! of its own, which no operator owns.
 
+use super::allowed::{Allowed, allowed_by};
 use super::contribution::{Contribution, GrantContribution, MAX_CHARACTERS};
 use super::held::Held;
 use super::pack::pack;
@@ -42,13 +43,10 @@ pub fn retain<Id: Ord + Clone>(
         let Some(seed) = &grant.stays_as else {
             continue;
         };
-        let statements: Vec<Statement> = unowned_statements(MARK, seed, &grant.contributions);
-        let sids: BTreeSet<&str> = statements.iter().filter_map(Statement::sid_text).collect();
         let mut others = so_far.others.clone();
-        others
-            .statements
-            .retain(|known| known.sid_text().is_none_or(|sid| !sids.contains(sid)));
-        let others = others.with(statements);
+        for asked in joined(&grant.contributions) {
+            add(&mut others.statements, seed, asked);
+        }
         let remaining: Vec<GrantContribution<Id>> = so_far
             .remaining
             .iter()
@@ -67,12 +65,55 @@ pub fn retain<Id: Ord + Clone>(
     so_far
 }
 
+/// Adds access that stays to the foreign statements. A statement that already has the Sid may be
+/// from an earlier write for the same grant, and somebody may have edited it since. It never loses
+/// access here: it stays if it allows all of the access, and gets the missing callers if that
+/// widens nothing else in it. Otherwise the access goes into a statement with the next Sid. The
+/// same document and access always give the same Sid, so a second run changes nothing.
+fn add(statements: &mut Vec<Statement>, seed: &str, mut asked: Contribution) {
+    for sid in retained_sids(&group(seed, &asked)) {
+        let has_sid = |known: &&mut Statement| known.sid_text() == Some(sid.as_str());
+        let Some(present) = statements.iter_mut().find(has_sid) else {
+            statements.push(unowned_statement(sid, &asked));
+            return;
+        };
+        let Some(held) = allowed_by(present) else {
+            continue;
+        };
+        if Allowed::of([held.clone()]).all_of(&asked) {
+            return;
+        }
+        if held.actions == asked.actions && held.callers.can_join(&asked.callers) {
+            asked.callers.join(&held.callers);
+            *present = unowned_statement(sid, &asked);
+            return;
+        }
+    }
+}
+
+/// Returns the Sids under which unowned access of this description may stay, in the order in which
+/// they are tried. The list has no end: foreign statements may have any of these Sids.
+pub fn retained_sids(description: &str) -> impl Iterator<Item = String> {
+    (1_u64..).map(move |number| match number {
+        1 => sid(MARK, description),
+        _ => sid(MARK, &format!("{description} | {number}")),
+    })
+}
+
 /// Creates statements that no operator owns for these contributions. All contributions with the
 /// same actions and the same kind of callers share one statement, because AWS accepts each Sid only
 /// once. A Sid is the mark (letters and digits) and 16 hex digits derived from the seed and from
 /// the access that the statement allows. The same seed always gives the same Sid. No installation
 /// recognises it as its own, unless the mark is that of an installation.
 pub fn unowned_statements(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement> {
+    joined(asked)
+        .iter()
+        .map(|asked| unowned_statement(sid(mark, &group(seed, asked)), asked))
+        .collect()
+}
+
+/// Joins the contributions with the same actions and the same kind of callers.
+fn joined(asked: &[Contribution]) -> Vec<Contribution> {
     let mut joined: Vec<Contribution> = Vec::new();
     for Contribution { actions, callers } in asked {
         match joined
@@ -87,17 +128,21 @@ pub fn unowned_statements(mark: &str, seed: &str, asked: &[Contribution]) -> Vec
         }
     }
     joined
-        .iter()
-        .map(|joined| unowned_statement(mark, seed, joined))
-        .collect()
 }
 
-fn unowned_statement(mark: &str, seed: &str, asked: &Contribution) -> Statement {
-    let Contribution { actions, callers } = asked;
+/// Describes the access that shares one statement.
+fn group(seed: &str, Contribution { actions, callers }: &Contribution) -> String {
     let names: Vec<&str> = actions.iter().map(String::as_str).collect();
-    let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
-    Statement::allow(names)
-        .sid(format!("{mark}{}", hex(&group, DIGITS)))
+    format!("{seed} | {} | {}", names.join(" "), callers.kind().shape())
+}
+
+fn sid(mark: &str, description: &str) -> String {
+    format!("{mark}{}", hex(description, DIGITS))
+}
+
+fn unowned_statement(sid: String, Contribution { actions, callers }: &Contribution) -> Statement {
+    Statement::allow(actions.iter().cloned())
+        .sid(sid)
         .to(callers)
 }
 
@@ -105,14 +150,20 @@ fn unowned_statement(mark: &str, seed: &str, asked: &Contribution) -> Statement 
 mod tests {
     use super::*;
     use crate::policy::principals::PrincipalSet;
-    use crate::policy::repository::{PolicyUpdate, plan};
+    use crate::policy::repository::scope::{Growth, Scope};
+    use crate::policy::repository::{PolicyUpdate, plan, plan_within};
+    use rstest::rstest;
 
     fn installation() -> Installation {
         "0123456789ab".parse().unwrap()
     }
 
+    fn root(id: u64) -> String {
+        format!("arn:aws:iam::{}:root", 100_000_000_000 + id)
+    }
+
     fn wanted(id: u64, stays: bool) -> GrantContribution<u64> {
-        let callers = PrincipalSet::named([format!("arn:aws:iam::{}:root", 100_000_000_000 + id)]);
+        let callers = PrincipalSet::named([root(id)]);
         let contributions = vec![Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers,
@@ -199,6 +250,144 @@ mod tests {
         .unwrap()
         .change);
         assert_eq!(after.clone().without_ours(&installation()), after);
+    }
+
+    /// The Sids for grant 1 of [`wanted`], in the order in which they are tried.
+    const SIDS: [&str; 3] = [
+        "Retained970fbe53bbf2780a",
+        "Retained6c073f15079a0ea5",
+        "Retainedb657f99c5e901b24",
+    ];
+    const ROOT: &str = r#"{"AWS":"arn:aws:iam::100000000001:root"}"#;
+
+    /// Creates a document of one statement for each of these Sids, actions and principals.
+    fn document(statements: &[(&str, &str, &str)]) -> Document {
+        let statements: Vec<String> = statements
+            .iter()
+            .map(|(sid, action, principal)| {
+                format!(
+                    r#"{{"Sid":"{sid}","Effect":"Allow","Principal":{principal},"Action":"{action}"}}"#
+                )
+            })
+            .collect();
+        let statements = statements.join(",");
+        Document::parse(&format!(
+            r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#
+        ))
+        .unwrap()
+    }
+
+    /// Returns the document after grant 1 has been retained in it, and checks that a second run
+    /// changes nothing.
+    fn after_retaining(before: &Document) -> Document {
+        let run = |text: &str| plan(Some(text), &[wanted(1, true)], &installation()).unwrap();
+        let planned = run(&before.to_string());
+        assert_eq!(planned.retained, [1].into());
+        let after = match planned.change {
+            PolicyUpdate::None => before.clone(),
+            change => set(change),
+        };
+        assert_eq!(run(&after.to_string()).change, PolicyUpdate::None);
+        after
+    }
+
+    #[test]
+    fn retained_sids_differ_and_never_change() {
+        let description = "grant 1 | ecr:BatchGetImage | ";
+        let sids: Vec<String> = retained_sids(description).take(3).collect();
+        assert_eq!(sids, SIDS);
+    }
+
+    #[test]
+    fn edited_statement_stays_and_access_gets_the_next_sid() {
+        let edited = (SIDS[0], "ecr:DescribeImages", ROOT);
+        assert_eq!(
+            after_retaining(&document(&[edited])),
+            document(&[edited, (SIDS[1], "ecr:BatchGetImage", ROOT)])
+        );
+        let second = (SIDS[1], "ecr:ListImages", ROOT);
+        assert_eq!(
+            after_retaining(&document(&[edited, second])),
+            document(&[edited, second, (SIDS[2], "ecr:BatchGetImage", ROOT)])
+        );
+    }
+
+    #[test]
+    fn denying_or_limited_statement_is_not_reused() {
+        let text = document(&[(SIDS[0], "ecr:BatchGetImage", ROOT)]).to_string();
+        let denied = text.replace("Allow", "Deny");
+        let condition = r#""Condition":{"Bool":{"aws:SecureTransport":"true"}},"Effect""#;
+        for text in [denied, text.replace(r#""Effect""#, condition)] {
+            let edited = Document::parse(&text).unwrap();
+            let added = document(&[(SIDS[1], "ecr:BatchGetImage", ROOT)]);
+            assert_eq!(
+                after_retaining(&edited),
+                edited.clone().with(added.statements)
+            );
+        }
+    }
+
+    #[rstest]
+    #[case::all_actions("ecr:*", ROOT)]
+    #[case::further_principals(
+        "ecr:BatchGetImage",
+        r#"{"AWS":["arn:aws:iam::100000000001:root","arn:aws:iam::100000000007:root"]}"#
+    )]
+    fn statement_that_allows_as_much_is_reused(#[case] action: &str, #[case] principal: &str) {
+        let edited = document(&[(SIDS[0], action, principal)]);
+        assert_eq!(after_retaining(&edited), edited);
+        // Our statement goes, because the foreign one allows its access.
+        let ours = set(plan(None, &[wanted(1, false)], &installation())
+            .unwrap()
+            .change);
+        let both = edited.clone().with(ours.statements);
+        assert_eq!(after_retaining(&both), edited);
+    }
+
+    /// AWS refused the whole document, so that the access of one grant is written in steps.
+    #[test]
+    fn access_retained_in_steps_shares_one_statement() {
+        let other = "arn:aws:iam::100000000002:root";
+        let mut both = wanted(1, true);
+        both.contributions[0].callers = PrincipalSet::named([root(1), other.to_owned()]);
+        let scope = Scope {
+            growth: Growth::Only([other.to_owned()].into()),
+            ..Scope::default()
+        };
+        let first = document(&[(SIDS[0], "ecr:BatchGetImage", ROOT)]);
+        let planned = plan_within(Some(first), &[both], &scope, &installation());
+        let principals = format!(r#"{{"AWS":["{}","{other}"]}}"#, root(1));
+        assert_eq!(
+            set(planned.change),
+            document(&[(SIDS[0], "ecr:BatchGetImage", &principals)])
+        );
+    }
+
+    /// Joined with ours, the edited statement would allow everybody in its own organization.
+    #[test]
+    fn statement_that_joining_would_widen_is_not_joined() {
+        let mut grant = wanted(1, true);
+        let callers = |id: &str| PrincipalSet::in_organizations([id.to_owned()], "111111111111");
+        grant.contributions[0].callers = callers("o-a1b2c3d4e5");
+        let written = set(plan(None, &[grant.clone()], &installation())
+            .unwrap()
+            .change);
+        let edited = written
+            .to_string()
+            .replace(r#"{"AWS":"*"}"#, ROOT)
+            .replace("o-a1b2c3d4e5", "o-b1b2c3d4e5");
+        let after = set(plan(Some(&edited), &[grant], &installation())
+            .unwrap()
+            .change);
+        assert_eq!(after.statements.len(), 2, "{after}");
+        assert_eq!(
+            after.statements[0],
+            Document::parse(&edited).unwrap().statements[0]
+        );
+        assert_eq!(
+            after.statements[1].meaning(),
+            written.statements[0].meaning()
+        );
     }
 
     #[test]

@@ -50,6 +50,33 @@ fn good_newcomers_are_written_despite_bad_ones() {
     assert!(ecr.writes.len() <= 2 + 2 * 2 * 4, "{:?}", ecr.writes);
 }
 
+/// AWS refuses the whole document, so the access that stays is written in several steps.
+#[test]
+fn retained_access_is_written_despite_a_bad_newcomer() {
+    let mut ecr = having(&grants([1, 2]));
+    ecr.dead = names([9]);
+    let stays = Grant {
+        stays_as: Some("grant 1".to_owned()),
+        ..grant(1, [root(1), root(3)])
+    };
+    let asked = [stays, grant(2, [root(2)]), grant(9, [root(9)])];
+    ecr.look(&mut Search::default(), &asked, NOW).unwrap();
+    assert_eq!(ecr.named(), names([2]));
+    let foreign = ecr.document().unwrap().without_ours(&installation());
+    let retained: Vec<BTreeSet<String>> = foreign
+        .statements
+        .iter()
+        .map(|statement| {
+            statement
+                .aws_principals()
+                .into_iter()
+                .map(String::from)
+                .collect()
+        })
+        .collect();
+    assert_eq!(retained, [names([1, 3])]);
+}
+
 #[test]
 fn refused_principal_is_retried_later_and_admitted() {
     let mut ecr = having(&grants(1..=3));
