@@ -20,6 +20,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use registry_grants::clock::WallClock;
@@ -86,14 +87,20 @@ impl HttpConnector for World {
 }
 
 impl World {
-    async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn answer(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        // The SDK takes a request whose body is not read for one that stalls.
+        let body = std::mem::replace(request.body_mut(), SdkBody::taken());
+        let body = ByteStream::new(body)
+            .collect()
+            .await
+            .map_err(|error| ConnectorError::io(error.into()))?
+            .into_bytes();
         let headers = Headers {
             authorization: request.headers().get("authorization").unwrap_or_default(),
             token: request.headers().get("x-amz-security-token"),
             target: request.headers().get("x-amz-target"),
         };
-        let body = request.body().bytes().unwrap_or_default();
-        let arrived = Arrived::read(&headers, body)
+        let arrived = Arrived::read(&headers, &body)
             .map_err(|what| ConnectorError::user(format!("the simulated AWS: {what}").into()))?;
         if regions::named(&arrived.region).is_none() {
             let host = request.uri().to_owned();

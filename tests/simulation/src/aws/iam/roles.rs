@@ -127,7 +127,7 @@ pub(super) fn list(run: &mut Run<'_>) -> Answer {
 }
 
 pub(super) fn update(run: &mut Run<'_>) -> Answer {
-    let mut xml = change(run, |run, role| {
+    change(run, |run, role| {
         let parameters = &run.call.parameters;
         if let Some(text) = parameters.text("Description") {
             role.description = Some(text.to_owned());
@@ -136,10 +136,7 @@ pub(super) fn update(run: &mut Run<'_>) -> Answer {
             role.max_session_seconds = seconds;
         }
         Ok(())
-    })?;
-    // The one write whose answer has a result, although an empty one.
-    xml.0.push_str("");
-    Ok(xml)
+    })
 }
 
 pub(super) fn delete(run: &mut Run<'_>) -> Answer {
