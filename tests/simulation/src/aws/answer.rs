@@ -175,7 +175,8 @@ impl Xml {
 
     /// Returns the body of an answer whose result has these elements.
     pub fn answer(&self, service: Service, operation: &str, request_id: &str) -> String {
-        let result = if self.0.is_empty() {
+        // Of the writes without a result, only this one has an element for it.
+        let result = if self.0.is_empty() && operation != "UpdateRole" {
             String::new()
         } else {
             format!("<{operation}Result>{}</{operation}Result>", self.0)

@@ -201,7 +201,8 @@ impl World {
             body,
             request_id,
         } = answered;
-        let status = StatusCode::try_from(status).map_err(|error| ConnectorError::user(error.into()))?;
+        let status =
+            StatusCode::try_from(status).map_err(|error| ConnectorError::user(error.into()))?;
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         let content_type = match service {
             Service::Iam | Service::Sts => "text/xml",

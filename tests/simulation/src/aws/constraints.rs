@@ -61,18 +61,14 @@ fn policy_path(text: &str) -> bool {
         return false;
     };
     inner.is_empty()
-        || inner.strip_prefix('/').is_some_and(|inner| {
-            inner
-                .split('/')
-                .all(|part| !part.is_empty() && words(part))
-        })
+        || inner
+            .strip_prefix('/')
+            .is_some_and(|inner| inner.split('/').all(|part| !part.is_empty() && words(part)))
 }
 
 fn version_id(text: &str) -> bool {
     text.strip_prefix('v').is_some_and(|digits| {
-        !digits.starts_with('0')
-            && !digits.is_empty()
-            && digits.chars().all(|c| c.is_ascii_digit())
+        !digits.starts_with('0') && !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())
     })
 }
 
@@ -97,9 +93,8 @@ fn repository(text: &str) -> bool {
         let mut separators = part.split(alphanumeric).filter(|gap| !gap.is_empty());
         part.starts_with(alphanumeric)
             && part.ends_with(alphanumeric)
-            && separators.all(|gap| {
-                matches!(gap, "." | "_" | "__") || gap.chars().all(|c| c == '-')
-            })
+            && separators
+                .all(|gap| matches!(gap, "." | "_" | "__") || gap.chars().all(|c| c == '-'))
     })
 }
 
@@ -138,8 +133,13 @@ const NUMBERS: [(&str, i64, i64); 4] = [
 fn required(operation: &str) -> &'static [&'static str] {
     match operation {
         "CreateRole" => &["RoleName", "AssumeRolePolicyDocument"],
-        "GetRole" | "DeleteRole" | "UpdateRole" | "DeleteRolePermissionsBoundary"
-        | "ListRoleTags" | "ListRolePolicies" | "ListAttachedRolePolicies"
+        "GetRole"
+        | "DeleteRole"
+        | "UpdateRole"
+        | "DeleteRolePermissionsBoundary"
+        | "ListRoleTags"
+        | "ListRolePolicies"
+        | "ListAttachedRolePolicies"
         | "ListInstanceProfilesForRole" => &["RoleName"],
         "TagRole" => &["RoleName", "Tags"],
         "UntagRole" => &["RoleName", "TagKeys"],
@@ -148,7 +148,9 @@ fn required(operation: &str) -> &'static [&'static str] {
         "PutRolePolicy" => &["RoleName", "PolicyName", "PolicyDocument"],
         "GetRolePolicy" | "DeleteRolePolicy" => &["RoleName", "PolicyName"],
         "AttachRolePolicy" | "DetachRolePolicy" => &["RoleName", "PolicyArn"],
-        "CreateInstanceProfile" | "GetInstanceProfile" | "DeleteInstanceProfile"
+        "CreateInstanceProfile"
+        | "GetInstanceProfile"
+        | "DeleteInstanceProfile"
         | "ListInstanceProfileTags" => &["InstanceProfileName"],
         "AddRoleToInstanceProfile" | "RemoveRoleFromInstanceProfile" => {
             &["InstanceProfileName", "RoleName"]
@@ -162,7 +164,9 @@ fn required(operation: &str) -> &'static [&'static str] {
             &["PolicyArn", "VersionId"]
         }
         "AssumeRole" => &["RoleArn", "RoleSessionName"],
-        "CreateRepository" | "DeleteRepository" | "GetRepositoryPolicy"
+        "CreateRepository"
+        | "DeleteRepository"
+        | "GetRepositoryPolicy"
         | "DeleteRepositoryPolicy" => &["repositoryName"],
         "SetRepositoryPolicy" => &["repositoryName", "policyText"],
         "PutRegistryPolicy" => &["policyText"],
@@ -185,11 +189,9 @@ pub(super) fn check(
         .or_else(|| tags(service, parameters));
     match violation {
         None => Ok(()),
-        Some((name, constraint)) if service == Service::Ecr => {
-            Err(ApiError::invalid_parameter(format!(
-                "Invalid parameter at '{name}' failed to satisfy constraint: '{constraint}'"
-            )))
-        }
+        Some((name, constraint)) if service == Service::Ecr => Err(ApiError::invalid_parameter(
+            format!("Invalid parameter at '{name}' failed to satisfy constraint: '{constraint}'"),
+        )),
         Some((name, constraint)) => Err(ApiError::validation(format!(
             "1 validation error detected: Value at '{}' failed to satisfy constraint: Member must {constraint}",
             lower_first(&name)
@@ -218,9 +220,8 @@ fn texts(service: Service, operation: &str, parameters: &Parameters) -> Violatio
             continue;
         };
         let is_valid = match (constraint.name, operation) {
-            ("Path", "CreatePolicy") | ("PathPrefix", "ListPolicies" | "ListAttachedRolePolicies") => {
-                policy_path
-            }
+            ("Path", "CreatePolicy")
+            | ("PathPrefix", "ListPolicies" | "ListAttachedRolePolicies") => policy_path,
             _ => constraint.is_valid,
         };
         if let Some(violated) = outside(value, constraint, is_valid) {
@@ -229,7 +230,10 @@ fn texts(service: Service, operation: &str, parameters: &Parameters) -> Violatio
     }
     let names = parameters.list("repositoryNames");
     let wrong = names.into_iter().find(|name| !repository(name))?;
-    Some((wrong.to_owned(), "satisfy regular expression pattern".into()))
+    Some((
+        wrong.to_owned(),
+        "satisfy regular expression pattern".into(),
+    ))
 }
 
 fn outside(value: &str, constraint: &Text, is_valid: fn(&str) -> bool) -> Option<String> {
@@ -274,7 +278,10 @@ fn tags(service: Service, parameters: &Parameters) -> Violation {
     let tags = parameters.tags();
     let keys = parameters.list("TagKeys");
     if tags.len() > MOST || keys.len() > MOST {
-        return Some(("Tags".into(), format!("have length less than or equal to {MOST}")));
+        return Some((
+            "Tags".into(),
+            format!("have length less than or equal to {MOST}"),
+        ));
     }
     let key = |text: &str| (1..=128).contains(&text.chars().count()) && tag(text);
     let value = |text: &str| text.chars().count() <= 256 && tag(text);
@@ -299,7 +306,9 @@ mod tests {
         for valid in ["app", "team/app", "a.b_c__d--e/f0", "00"] {
             assert!(repository(valid), "{valid}");
         }
-        for invalid in ["", "App", "a/", "/a", "a..b", "a___b", "a-", "a._b", "a//b", "a b"] {
+        for invalid in [
+            "", "App", "a/", "/a", "a..b", "a___b", "a-", "a._b", "a//b", "a b",
+        ] {
             assert!(!repository(invalid), "{invalid}");
         }
     }

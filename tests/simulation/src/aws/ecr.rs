@@ -44,10 +44,11 @@ pub(super) fn perform(run: &mut Run<'_>, caller: &Caller) -> Answer {
 /// policies would allow them is not evaluated here.
 fn check_permission(run: &Run<'_>, caller: &Caller) -> Result<(), ApiError> {
     let action = run.call.action();
-    let resource = run.call.parameters.text("repositoryName").map_or_else(
-        || "*".to_owned(),
-        |name| arn(run, name),
-    );
+    let resource = run
+        .call
+        .parameters
+        .text("repositoryName")
+        .map_or_else(|| "*".to_owned(), |name| arn(run, name));
     let refused = |reason: &str| {
         let message = format!(
             "User: {} is not authorized to perform: {action} on resource: {resource} {reason}",
@@ -73,7 +74,10 @@ fn check_permission(run: &Run<'_>, caller: &Caller) -> Result<(), ApiError> {
 fn arn(run: &Run<'_>, name: &str) -> String {
     let region = &run.call.region;
     let partition = regions::named(region).map_or("aws", |region| region.partition);
-    format!("arn:{partition}:ecr:{region}:{}:repository/{name}", run.account)
+    format!(
+        "arn:{partition}:ecr:{region}:{}:repository/{name}",
+        run.account
+    )
 }
 
 fn registry<'a>(run: &'a Run<'_>) -> Option<&'a Registry> {
@@ -132,7 +136,11 @@ fn create(run: &mut Run<'_>) -> Answer {
             "The repository with name '{name}' already exists in the registry with id '{}'",
             run.account
         );
-        return Err(ApiError::new(400, "RepositoryAlreadyExistsException", message));
+        return Err(ApiError::new(
+            400,
+            "RepositoryAlreadyExistsException",
+            message,
+        ));
     }
     let limit = run
         .core
@@ -205,7 +213,10 @@ fn describe(run: &mut Run<'_>) -> Answer {
         .collect::<Vec<_>>();
     let has_more = rest.len() > size;
     rest.truncate(size);
-    let page: Vec<Value> = rest.iter().map(|repository| description(run, repository)).collect();
+    let page: Vec<Value> = rest
+        .iter()
+        .map(|repository| description(run, repository))
+        .collect();
     let mut answer = json!({"repositories": page});
     if let Some(last) = rest.last().filter(|_| has_more) {
         answer["nextToken"] = format!("after:{}", last.name).into();
@@ -223,7 +234,10 @@ fn delete(run: &mut Run<'_>) -> Answer {
 fn get_policy(run: &mut Run<'_>) -> Answer {
     let name = run.text("repositoryName").to_owned();
     let repository = seen(run, &name)?;
-    let policy = repository.policy.as_ref().ok_or_else(|| no_policy(run, &name))?;
+    let policy = repository
+        .policy
+        .as_ref()
+        .ok_or_else(|| no_policy(run, &name))?;
     Ok(answer(run, Some(&name), policy))
 }
 
@@ -240,7 +254,10 @@ fn set_policy(run: &mut Run<'_>) -> Answer {
 fn delete_policy(run: &mut Run<'_>) -> Answer {
     let mut repository = Repository::clone(&*present(run)?);
     let name = repository.name.clone();
-    let policy = repository.policy.take().ok_or_else(|| no_policy(run, &name))?;
+    let policy = repository
+        .policy
+        .take()
+        .ok_or_else(|| no_policy(run, &name))?;
     let answer = answer(run, Some(&name), &policy);
     put(run, name, Some(repository));
     Ok(answer)

@@ -67,10 +67,7 @@ impl Caller {
             ..
         } = &**session;
         let arn = format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session_name}");
-        Ok(Self::Session(
-            session.clone(),
-            Names { session: arn, role },
-        ))
+        Ok(Self::Session(session.clone(), Names { session: arn, role }))
     }
 
     /// Returns the caller's account.

@@ -66,7 +66,12 @@ impl Root {
             serde_json::Value::Object(map) => map,
             _ => serde_json::Map::new(),
         };
-        self.call(Service::Ecr, region, operation, Parameters::Json(parameters))
+        self.call(
+            Service::Ecr,
+            region,
+            operation,
+            Parameters::Json(parameters),
+        )
     }
 
     /// Creates a role with this trust policy; returns its ARN.
@@ -107,14 +112,23 @@ impl Root {
             )
         });
         for profile in &profiles {
-            let named = [("InstanceProfileName", profile.as_str()), ("RoleName", name)];
+            let named = [
+                ("InstanceProfileName", profile.as_str()),
+                ("RoleName", name),
+            ];
             self.iam("RemoveRoleFromInstanceProfile", &named)?;
         }
         for policy in inline.iter().flatten() {
-            self.iam("DeleteRolePolicy", &[("RoleName", name), ("PolicyName", policy)])?;
+            self.iam(
+                "DeleteRolePolicy",
+                &[("RoleName", name), ("PolicyName", policy)],
+            )?;
         }
         for arn in attached.iter().flatten() {
-            self.iam("DetachRolePolicy", &[("RoleName", name), ("PolicyArn", arn)])?;
+            self.iam(
+                "DetachRolePolicy",
+                &[("RoleName", name), ("PolicyArn", arn)],
+            )?;
         }
         self.iam("DeleteRole", &[("RoleName", name)])
     }
@@ -266,7 +280,12 @@ impl Root {
                 .map(|(key, _, _)| key.to_ascii_lowercase())
                 .collect(),
         };
-        Ok(credentials(&sts::begin(&mut run, &self.account, &role, wanted)))
+        Ok(credentials(&sts::begin(
+            &mut run,
+            &self.account,
+            &role,
+            wanted,
+        )))
     }
 
     /// Returns the credentials of the root itself, for clients of the SDK.

@@ -159,7 +159,11 @@ impl State {
 
     /// Returns a registry's own policy.
     pub fn registry_policy(&self, account: &str, region: &str) -> Option<&Arc<Policy>> {
-        self.account(account)?.registries.get(region)?.policy.get("")
+        self.account(account)?
+            .registries
+            .get(region)?
+            .policy
+            .get("")
     }
 
     /// Returns a session by the ID of its access key, even if it has expired.
@@ -209,9 +213,7 @@ impl State {
         }
         if let Some(record) = self.principals.get(principal) {
             let is_visible = !record.deleted && record.created <= time;
-            return is_visible
-                .then(|| principal.to_owned())
-                .ok_or_else(unknown);
+            return is_visible.then(|| principal.to_owned()).ok_or_else(unknown);
         }
         let parts: Vec<&str> = principal.splitn(6, ':').collect();
         let [_, of, service, _, account, resource] = parts[..] else {

@@ -60,7 +60,8 @@ pub(super) struct Wanted {
 fn assume_role(run: &mut Run<'_>, caller: &Caller) -> Result<Xml, ApiError> {
     let arn = run.text("RoleArn").to_owned();
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let is_role = matches!(parts[..], ["arn", _, "iam", "", _, resource] if resource.starts_with("role/"));
+    let is_role =
+        matches!(parts[..], ["arn", _, "iam", "", _, resource] if resource.starts_with("role/"));
     if !is_role {
         return Err(ApiError::validation(format!("{arn} is invalid")));
     }
@@ -143,12 +144,11 @@ fn wanted(
         let message = "Packed size of session tags consumes more than 100% of allotted space.";
         return Err(ApiError::new(400, "PackedPolicyTooLarge", message));
     }
-    let seconds = run.call.parameters.number("DurationSeconds").unwrap_or(3600);
-    if seconds > CHAINED_SECONDS {
-        return Err(ApiError::validation(
-            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
-        ));
-    }
+    let seconds = run
+        .call
+        .parameters
+        .number("DurationSeconds")
+        .unwrap_or(3600);
     let transitive = run.call.parameters.list("TransitiveTagKeys");
     let wanted = Wanted {
         name: run.text("RoleSessionName").to_owned(),
@@ -159,7 +159,13 @@ fn wanted(
     Ok((calling.transitive.clone(), wanted))
 }
 
+/// Checks the duration, after the trust policy: who may not assume a role learns nothing about it.
 fn check_duration(role: &Role, seconds: i64) -> Result<(), ApiError> {
+    if seconds > CHAINED_SECONDS {
+        return Err(ApiError::validation(
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
+        ));
+    }
     if seconds > role.max_session_seconds {
         return Err(ApiError::validation(
             "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
@@ -172,7 +178,8 @@ fn role(run: &Run<'_>, account: &str, arn: &str) -> Option<Arc<Role>> {
     let account = run.core.state.account(account)?;
     let name = key(arn.rsplit('/').next()?);
     let role = account.roles.at(&name, run.seen)?;
-    let is_usable = !account.settings.closed && role.arn == arn && account.roles.get(&name).is_some();
+    let is_usable =
+        !account.settings.closed && role.arn == arn && account.roles.get(&name).is_some();
     is_usable.then(|| role.clone())
 }
 
@@ -227,7 +234,10 @@ fn condition_keys(
     }
     let account = run.core.state.account(&calling.account);
     if let Some(path) = account.and_then(|account| account.settings.organization.as_deref()) {
-        put("aws:PrincipalOrgID", path.split('/').next().unwrap_or_default());
+        put(
+            "aws:PrincipalOrgID",
+            path.split('/').next().unwrap_or_default(),
+        );
         put("aws:PrincipalOrgPaths", path);
     }
     keys

@@ -84,7 +84,10 @@ mod tests {
                 .filter(|_| throttles.admit("1", Service::Iam, now))
                 .count()
         };
-        assert_eq!([0, 400, 500, 1500, 60_000].map(&mut admitted), [3, 0, 1, 2, 3]);
+        assert_eq!(
+            [0, 400, 500, 1500, 60_000].map(&mut admitted),
+            [3, 0, 1, 2, 3]
+        );
         assert!(throttles.admit("1", Service::Ecr, start));
         throttles.set("1", Service::Iam, None, start);
         assert!((0..10).all(|_| throttles.admit("1", Service::Iam, start)));

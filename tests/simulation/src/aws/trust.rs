@@ -137,7 +137,10 @@ fn compare(base: &str, wanted: &str, given: &str) -> bool {
 }
 
 fn ordered<T: PartialOrd>(base: &str, given: &T, wanted: &T) -> bool {
-    match base.trim_start_matches("date").trim_start_matches("numeric") {
+    match base
+        .trim_start_matches("date")
+        .trim_start_matches("numeric")
+    {
         "equals" => given == wanted,
         "lessthan" => given < wanted,
         "lessthanequals" => given <= wanted,
@@ -217,7 +220,12 @@ mod tests {
     fn asked(document: &Value, keys: &[(&str, &[&str])]) -> bool {
         let keys = keys
             .iter()
-            .map(|(key, values)| ((*key).to_owned(), values.iter().map(|v| (*v).into()).collect()))
+            .map(|(key, values)| {
+                (
+                    (*key).to_owned(),
+                    values.iter().map(|v| (*v).into()).collect(),
+                )
+            })
             .collect();
         let question = Question {
             action: "sts:assumerole",
@@ -240,10 +248,19 @@ mod tests {
         let arn = json!({"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::333333333333:role/x/*"}});
         let role = "arn:aws:iam::333333333333:role/x/y";
         assert!(allowed(arn.clone(), &[("aws:principalarn", &[role])]));
-        assert!(!allowed(arn, &[("aws:principalarn", &["arn:aws:iam::333333333333:role/y"])]));
+        assert!(!allowed(
+            arn,
+            &[("aws:principalarn", &["arn:aws:iam::333333333333:role/y"])]
+        ));
         let date = json!({"DateGreaterThan": {"aws:CurrentTime": "2026-01-01T00:00:00Z"}});
-        assert!(allowed(date.clone(), &[("aws:currenttime", &["2026-01-01T00:00:01Z"])]));
-        assert!(!allowed(date, &[("aws:currenttime", &["2026-01-01T00:00:00Z"])]));
+        assert!(allowed(
+            date.clone(),
+            &[("aws:currenttime", &["2026-01-01T00:00:01Z"])]
+        ));
+        assert!(!allowed(
+            date,
+            &[("aws:currenttime", &["2026-01-01T00:00:00Z"])]
+        ));
         assert!(allowed(json!({"StringNotEquals": {"a:b": "x"}}), &[]));
         assert!(allowed(json!({"StringEqualsIfExists": {"a:b": "x"}}), &[]));
         assert!(allowed(json!({"Null": {"a:b": "true"}}), &[]));
@@ -251,7 +268,8 @@ mod tests {
 
     #[test]
     fn denial_counts_before_any_allow() {
-        let allow = json!({"Effect": "Allow", "Principal": {"AWS": ID}, "Action": "sts:AssumeRole"});
+        let allow =
+            json!({"Effect": "Allow", "Principal": {"AWS": ID}, "Action": "sts:AssumeRole"});
         let deny = json!({"Effect": "Deny", "Principal": "*", "Action": "sts:Assume*"});
         assert!(asked(&json!({"Statement": [allow]}), &[]));
         assert!(!asked(&json!({"Statement": [allow, deny]}), &[]));

@@ -75,7 +75,10 @@ async fn fault_before_a_call_keeps_it_from_taking_effect() {
         assert!(!exists(&world, "role"));
     }
     let done = |record: &Record| record.outcome == Outcome::Done;
-    assert_eq!(world.calls().iter().filter(|record| done(record)).count(), 0);
+    assert_eq!(
+        world.calls().iter().filter(|record| done(record)).count(),
+        0
+    );
 }
 
 #[tokio::test(start_paused = true)]

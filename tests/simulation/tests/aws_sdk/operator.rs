@@ -44,7 +44,9 @@ async fn operator_reads_and_writes_through_its_session() {
     let (world, aws) = operator();
     let account = account(&aws).await.expect("a session");
     assert!(
-        account.caller_arn.contains(":assumed-role/management/team-a@"),
+        account
+            .caller_arn
+            .contains(":assumed-role/management/team-a@"),
         "{}",
         account.caller_arn
     );
@@ -67,7 +69,11 @@ async fn operator_reads_and_writes_through_its_session() {
         panic!("the repository has no policy");
     };
     let written = Document::parse(&text).expect("a document");
-    assert!(written.to_string().contains(&format!("arn:aws:iam::{B}:root")));
+    assert!(
+        written
+            .to_string()
+            .contains(&format!("arn:aws:iam::{B}:root"))
+    );
     assert_eq!(
         account.repositories(REGION).await.expect("an answer"),
         ["app"]

@@ -304,7 +304,8 @@ mod tests {
     #[test]
     fn role_is_shown_by_its_arn_until_it_is_deleted() {
         let policy = stored(&with_principal(json!([ROLE, "222222222222"])));
-        let principals = |arn| print(&policy, arn, None)["Statement"][0]["Principal"]["AWS"].clone();
+        let principals =
+            |arn| print(&policy, arn, None)["Statement"][0]["Principal"]["AWS"].clone();
         let root = "arn:aws:iam::222222222222:root";
         assert_eq!(principals(Some(ROLE)), json!([ROLE, root]));
         assert_eq!(principals(None), json!([ID, root]));

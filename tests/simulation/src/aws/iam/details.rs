@@ -20,9 +20,8 @@ pub(super) fn get(run: &mut Run<'_>) -> Answer {
     if let Some(account) = run.core.state.account(&run.account) {
         if wants("Role") {
             let roles = account.roles.iter_at(run.seen, "");
-            items.extend(
-                roles.map(|(key, role)| (format!("role/{key}"), Item::Role(role.clone()))),
-            );
+            items
+                .extend(roles.map(|(key, role)| (format!("role/{key}"), Item::Role(role.clone()))));
         }
         if wants("LocalManagedPolicy") {
             let policies = account.policies.iter_at(run.seen, "");

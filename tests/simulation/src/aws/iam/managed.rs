@@ -23,9 +23,7 @@ pub(super) fn find(run: &Run<'_>, arn: &str) -> Option<Arc<ManagedPolicy>> {
 
 fn named(run: &Run<'_>) -> Result<Arc<ManagedPolicy>, ApiError> {
     let arn = run.text("PolicyArn");
-    find(run, arn).ok_or_else(|| {
-        ApiError::no_such_entity(format!("Policy {arn} was not found."))
-    })
+    find(run, arn).ok_or_else(|| ApiError::no_such_entity(format!("Policy {arn} was not found.")))
 }
 
 /// Checks that a permissions boundary exists.
@@ -171,7 +169,12 @@ pub(super) fn list(run: &mut Run<'_>) -> Answer {
     let mut found: Vec<Arc<ManagedPolicy>> = Vec::new();
     if let Some(account) = run.core.state.account(&run.account) {
         if scope != "AWS" {
-            found.extend(account.policies.iter_at(run.seen, "").map(|(_, policy)| policy.clone()));
+            found.extend(
+                account
+                    .policies
+                    .iter_at(run.seen, "")
+                    .map(|(_, policy)| policy.clone()),
+            );
         }
         if scope != "Local" {
             found.extend(managed_by_aws::all(account.partition));
@@ -182,7 +185,9 @@ pub(super) fn list(run: &mut Run<'_>) -> Answer {
     let keyed = found.iter().map(|policy| (policy.arn.as_str(), policy));
     let page = Page::of(run, after_marker(run, keyed));
     let mut xml = Xml::default();
-    xml.list("Policies", &page.items, |xml, policy| write(run, xml, policy));
+    xml.list("Policies", &page.items, |xml, policy| {
+        write(run, xml, policy)
+    });
     page.end(&mut xml);
     Ok(xml)
 }

@@ -131,7 +131,12 @@ pub(super) fn remove_role(run: &mut Run<'_>) -> Answer {
 }
 
 pub(super) fn list(run: &mut Run<'_>) -> Answer {
-    let prefix = run.call.parameters.text("PathPrefix").unwrap_or("/").to_owned();
+    let prefix = run
+        .call
+        .parameters
+        .text("PathPrefix")
+        .unwrap_or("/")
+        .to_owned();
     listed(run, |profile| profile.path.starts_with(&prefix))
 }
 

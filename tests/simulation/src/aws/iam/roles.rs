@@ -143,8 +143,12 @@ pub(super) fn delete(run: &mut Run<'_>) -> Answer {
     let name = run.text("RoleName").to_owned();
     let role = present(run, &name)?;
     let in_use = if run.core.state.account(&run.account).is_some_and(|account| {
-        let has = |role: &Option<String>| role.as_deref().is_some_and(|role| key(role) == key(&name));
-        account.profiles.iter().any(|(_, profile)| has(&profile.role))
+        let has =
+            |role: &Option<String>| role.as_deref().is_some_and(|role| key(role) == key(&name));
+        account
+            .profiles
+            .iter()
+            .any(|(_, profile)| has(&profile.role))
     }) {
         Some("must remove roles from instance profile first.")
     } else if !role.attached.is_empty() {
@@ -249,7 +253,13 @@ pub(super) fn check_tags(run: &Run<'_>, tags: &Tags) -> Result<(), ApiError> {
 
 pub(super) fn untag(run: &mut Run<'_>) -> Answer {
     change(run, |run, role| {
-        let keys: BTreeSet<String> = run.call.parameters.list("TagKeys").into_iter().map(key).collect();
+        let keys: BTreeSet<String> = run
+            .call
+            .parameters
+            .list("TagKeys")
+            .into_iter()
+            .map(key)
+            .collect();
         role.tags.retain(|tag, _| !keys.contains(&key(tag)));
         Ok(())
     })
@@ -304,7 +314,7 @@ pub(super) fn write(run: &mut Run<'_>, xml: &mut Xml, role: &Role, extent: Exten
     }
     if let Some(boundary) = &role.boundary {
         xml.within("PermissionsBoundary", |xml| {
-            xml.text("PermissionsBoundaryType", "Policy")
+            xml.text("PermissionsBoundaryType", "PermissionsBoundaryPolicy")
                 .text("PermissionsBoundaryArn", boundary);
         });
     }
