@@ -9,6 +9,7 @@ use std::time::Duration;
 mod aws_sdk {
     pub mod faults;
     pub mod operator;
+    pub mod speed;
 }
 
 const A: &str = "111111111111";
@@ -220,6 +221,22 @@ async fn region_that_is_not_enabled_refuses_the_credentials() {
     let unresolved = describe("us-esat-1").await.expect_err("no host");
     let text = aws_sdk_iam::error::DisplayErrorContext(&unresolved).to_string();
     assert!(text.contains("dns error"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_refused_in_another_partition() {
+    let world = world();
+    world.add_account_in("444444444444", "aws-cn");
+    let list = async |account: &str| {
+        let credentials = world.root(account).credentials();
+        let config = world.sdk_config(credentials, Duration::from_secs(30), clock());
+        let region = aws_sdk_iam::config::Region::new("cn-north-1");
+        let config = config.into_builder().region(region).build();
+        let client = aws_sdk_iam::Client::new(&config);
+        client.list_roles().send().await
+    };
+    list("444444444444").await.expect("its own partition");
+    assert_eq!(code(list(A).await), "InvalidClientTokenId");
 }
 
 #[tokio::test(start_paused = true)]

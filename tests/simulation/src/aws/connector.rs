@@ -103,9 +103,7 @@ impl World {
         let arrived = Arrived::read(&headers, &body)
             .map_err(|what| ConnectorError::user(format!("the simulated AWS: {what}").into()))?;
         if regions::named(&arrived.region).is_none() {
-            let host = request.uri().to_owned();
-            let text = format!("dns error: failed to lookup address information: {host}");
-            return Err(ConnectorError::io(Box::new(io::Error::other(text))));
+            return Err(unresolved());
         }
         self.carry(&arrived).await
     }
@@ -158,6 +156,7 @@ impl World {
                 self.response(service, answered)
             }
             Instead::Silence => std::future::pending().await,
+            Instead::Unresolved => Err(unresolved()),
             Instead::Reset | Instead::Error(_) => Err(reset()),
         }
     }
@@ -225,6 +224,12 @@ async fn pause(delay: Duration) {
 fn reset() -> ConnectorError {
     let error = io::Error::new(io::ErrorKind::ConnectionReset, "connection reset by peer");
     ConnectorError::io(Box::new(error))
+}
+
+/// Returns the error of a host that does not exist, by the words of the SDK's own connector.
+fn unresolved() -> ConnectorError {
+    let text = "client error (Connect): dns error: failed to lookup address information: Name or service not known";
+    ConnectorError::io(Box::new(io::Error::other(text)))
 }
 
 fn http_date(time: Timestamp) -> String {

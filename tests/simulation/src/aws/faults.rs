@@ -47,6 +47,8 @@ pub enum Instead {
     Error(ApiError),
     /// The connection is reset.
     Reset,
+    /// The name of the service's host does not resolve.
+    Unresolved,
     /// The connection is open, and no answer ever comes.
     Silence,
     /// An answer with this status and body, for instance of a proxy.

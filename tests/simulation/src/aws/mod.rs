@@ -20,7 +20,7 @@
 //! - `constraints`: the constraints of the API models.
 //! - `request`, `answer`: the formats of requests and answers.
 //! - `connector`: the SDK's HTTP connector.
-//! - `faults`: what goes wrong with a call.
+//! - `faults`: what goes wrong with a call; `random_faults`: faults by chance, from a seed.
 //! - `throttle`: token buckets.
 //! - `observe`: what observers see, and the log of calls.
 //! - `root`: what a person does in an account.
@@ -36,6 +36,7 @@ pub mod history;
 mod iam;
 mod identity;
 pub mod observe;
+mod random_faults;
 pub mod regions;
 pub mod request;
 mod root;
@@ -50,6 +51,7 @@ pub use documents::Policy;
 pub use entities::Denied;
 pub use faults::{After, Before, Delivery, Faults, Instead};
 pub use observe::{Call, Changed, Observer, Outcome, Record};
+pub use random_faults::{Odds, RandomFaults};
 pub use request::Service;
 pub use root::{Root, SessionTags};
 pub use state::{Change, State};

@@ -274,12 +274,13 @@ impl Core {
         if !self.throttles.admit(caller.account(), service, now) {
             return Err(ApiError::throttled(service));
         }
-        let has_region = service != Service::Ecr
-            || regions::named(&call.region).is_some_and(|region| {
-                self.state
-                    .account(caller.account())
-                    .is_some_and(|account| account.has_enabled(region))
-            });
+        let account = self.state.account(caller.account());
+        let region = regions::named(&call.region);
+        let has_region = account.zip(region).is_some_and(|(account, region)| {
+            // IAM is one for all regions of a partition.
+            account.has_enabled(region)
+                || (service == Service::Iam && account.partition == region.partition)
+        });
         if !has_region {
             return Err(Unaccepted::Unknown.error(service));
         }

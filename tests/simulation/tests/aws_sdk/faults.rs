@@ -3,8 +3,8 @@
 use crate::{A, B, Clients, REGION, code, ec2, pull, world};
 use serde_json::json;
 use simulation::aws::{
-    After, ApiError, Before, Call, Change, Changed, Delivery, Faults, Instead, Observer, Outcome,
-    Record, Service, State, World,
+    After, ApiError, Before, Call, Change, Changed, Delivery, Faults, Instead, Observer, Odds,
+    Outcome, RandomFaults, Record, Service, State, World,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -63,6 +63,7 @@ async fn fault_before_a_call_keeps_it_from_taking_effect() {
         (Instead::Reset, None),
         (Instead::Error(error), Some("ServiceFailure")),
         (Instead::Answer(200, "<html/>".into()), None),
+        (Instead::Unresolved, None),
         (Instead::Silence, None),
     ] {
         let before = Before {
@@ -200,4 +201,33 @@ async fn observer_sees_the_state_before_and_after_each_change() {
         "called iam:DeleteRole",
     ];
     assert_eq!(*seen.0.lock().expect("no panic"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn random_faults_are_the_same_for_the_same_seed() {
+    async fn run(seed: u64) -> Vec<String> {
+        let world = world();
+        let odds = Odds {
+            throttled: 0.1,
+            failed: 0.1,
+            reset: 0.1,
+            lost: 0.1,
+            cut: 0.1,
+            replaced: 0.1,
+            delayed: 0.5,
+            longest_delay: Duration::from_secs(5),
+            lagging: 0.5,
+            longest_lag: Duration::from_secs(60),
+        };
+        world.set_faults(Some(Arc::new(RandomFaults::new(seed, odds))));
+        for number in 0..40 {
+            let _ = create(&world, &format!("r{}", number % 10)).await;
+        }
+        world.calls().iter().map(Record::to_string).collect()
+    }
+    let first = run(1).await;
+    assert_eq!(first, run(1).await);
+    assert_ne!(first, run(2).await);
+    let ends = |end: &str| first.iter().filter(|line| line.ends_with(end)).count();
+    assert!(ends(": done") > 3 && ends(": Throttling") > 0, "{first:#?}");
 }
