@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A service of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,7 +158,7 @@ pub(super) struct Arrived {
     pub operation: String,
     pub access_key: String,
     pub token: Option<String>,
-    pub parameters: Parameters,
+    pub parameters: Arc<Parameters>,
 }
 
 /// What a request says about itself in its headers.
@@ -205,7 +206,7 @@ impl Arrived {
             operation,
             access_key: access_key.to_owned(),
             token: headers.token.map(String::from),
-            parameters,
+            parameters: Arc::new(parameters),
         })
     }
 }

@@ -152,6 +152,9 @@ impl World {
     }
 
     /// Changes an account's settings.
+    ///
+    /// # Panics
+    /// When the account does not exist.
     pub fn configure(&self, account: &str, change: impl FnOnce(&mut AccountSettings)) {
         let mut core = self.core();
         let mut settings = core
@@ -209,7 +212,7 @@ impl Core {
                 .map(|caller| caller.arn().to_owned())
                 .unwrap_or_default(),
             access_key: arrived.access_key.clone(),
-            parameters: Arc::new(arrived.parameters.clone()),
+            parameters: arrived.parameters.clone(),
         }
     }
 

@@ -61,7 +61,7 @@ impl Policy {
         .map_err(Written::Unknown)?;
         let plain = match kind {
             _ if names_ids => None,
-            Kind::Repository | Kind::Registry => Some(pretty(&document).into()),
+            Kind::Repository | Kind::Registry => Some(pretty(&unwrapped(document.clone())).into()),
             Kind::Identity | Kind::Trust if changed => Some(document.to_string().into()),
             Kind::Identity | Kind::Trust => Some(text.into()),
         };
@@ -105,26 +105,30 @@ impl Policy {
 
     /// Prints the document as IAM does.
     pub fn minified(&self, print: Print<'_>) -> String {
-        self.printed(print, Value::to_string)
+        self.printed(print, |document| document, Value::to_string)
     }
 
-    /// Prints the document as ECR does.
+    /// Prints the document as ECR does: indented, and a list of one as its only element.
     pub fn pretty(&self, print: Print<'_>) -> String {
-        self.printed(print, pretty)
+        self.printed(print, unwrapped, pretty)
     }
 
-    fn printed(&self, print: Print<'_>, by: impl Fn(&Value) -> String) -> String {
-        match (&self.plain, print.reworded) {
-            (Some(plain), None) => plain.to_string(),
-            (_, reworded) => match self.shown(print.arn_of) {
-                Some(mut document) => {
-                    if let Some(rng) = reworded {
-                        reword_document(&mut document, rng);
-                    }
-                    by(&document)
-                }
-                None => self.sent.to_string(),
-            },
+    fn printed(
+        &self,
+        print: Print<'_>,
+        form: impl Fn(Value) -> Value,
+        by: impl Fn(&Value) -> String,
+    ) -> String {
+        if let (Some(plain), None) = (&self.plain, &print.reworded) {
+            return plain.to_string();
+        }
+        match (self.shown(print.arn_of), print.reworded) {
+            (Some(mut document), Some(rng)) => {
+                reword_document(&mut document, rng);
+                by(&document)
+            }
+            (Some(document), None) => by(&form(document)),
+            (None, _) => self.sent.to_string(),
         }
     }
 }
@@ -163,50 +167,54 @@ fn map_principals(
     Ok(())
 }
 
-/// Prints a document as ECR does: indented, and a list of one as its only element.
+/// Replaces each list of one by its element, except for the list of statements.
+fn unwrapped(mut document: Value) -> Value {
+    if let Some(one @ Value::Object(_)) = document.get_mut("Statement") {
+        *one = Value::Array(vec![one.take()]);
+    }
+    let statements = document.get_mut("Statement").and_then(Value::as_array_mut);
+    statements.into_iter().flatten().for_each(unwrap_within);
+    document
+}
+
+fn unwrap_within(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(unwrap_within),
+        Value::Array(list) if list.len() == 1 => *value = list.remove(0),
+        _ => {}
+    }
+}
+
 fn pretty(document: &Value) -> String {
     let mut text = String::with_capacity(1024);
-    write_pretty(document, 0, true, &mut text);
+    write_pretty(document, 0, &mut text);
     text
 }
 
-fn write_pretty(value: &Value, depth: usize, is_document: bool, into: &mut String) {
+fn write_pretty(value: &Value, depth: usize, into: &mut String) {
     match value {
         Value::Object(map) if map.is_empty() => into.push_str("{ }"),
-        Value::Object(map) => write_object(map, depth, is_document, into),
-        Value::Array(list) if list.len() == 1 => write_pretty(&list[0], depth, false, into),
-        Value::Array(list) => write_items(list, depth, into),
+        Value::Object(map) => {
+            into.push('{');
+            for (index, (key, value)) in map.iter().enumerate() {
+                begin_line(index, depth + 1, into);
+                write!(into, "{} : ", Value::String(key.clone())).expect("a string takes any text");
+                write_pretty(value, depth + 1, into);
+            }
+            end_lines(depth, into);
+            into.push('}');
+        }
+        Value::Array(list) => {
+            into.push('[');
+            for (index, item) in list.iter().enumerate() {
+                begin_line(index, depth + 1, into);
+                write_pretty(item, depth + 1, into);
+            }
+            end_lines(depth, into);
+            into.push(']');
+        }
         plain => write!(into, "{plain}").expect("a string takes any text"),
     }
-}
-
-fn write_object(map: &Map<String, Value>, depth: usize, is_document: bool, into: &mut String) {
-    into.push('{');
-    for (index, (key, value)) in map.iter().enumerate() {
-        begin_line(index, depth + 1, into);
-        write!(into, "{} : ", Value::String(key.clone())).expect("a string takes any text");
-        match value {
-            Value::Array(list) if is_document && key == "Statement" => {
-                write_items(list, depth + 1, into);
-            }
-            one @ Value::Object(_) if is_document && key == "Statement" => {
-                write_items(std::slice::from_ref(one), depth + 1, into);
-            }
-            other => write_pretty(other, depth + 1, false, into),
-        }
-    }
-    end_lines(depth, into);
-    into.push('}');
-}
-
-fn write_items(list: &[Value], depth: usize, into: &mut String) {
-    into.push('[');
-    for (index, item) in list.iter().enumerate() {
-        begin_line(index, depth + 1, into);
-        write_pretty(item, depth + 1, false, into);
-    }
-    end_lines(depth, into);
-    into.push(']');
 }
 
 fn begin_line(index: usize, depth: usize, into: &mut String) {
