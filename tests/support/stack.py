@@ -1,6 +1,7 @@
 """The local stack: a Kubernetes control plane, AWS, and a proxy to its registry, all on the loopback interface.
 
     python stack.py up --dir DIR [--detach]
+    python stack.py aws --dir DIR [--detach]    only the AWS emulation
 
 Starts etcd, kube-apiserver, kube-controller-manager, the AWS emulation (tests/support/aws) and its registry proxy. When
 they are ready, it prints their addresses as one line of JSON. It runs until its stdin ends (not with --detach) or it gets
@@ -74,11 +75,13 @@ class Ended(BaseException):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = arguments.add_subparsers(required=True)
-    up_arguments = commands.add_parser("up", help="start a stack, print its addresses, run until stdin ends or SIGTERM")
-    up_arguments.add_argument("--dir", type=Path, required=True, help="the folder for its files; created if missing")
-    up_arguments.add_argument("--detach", action="store_true", help="do not watch stdin: run until SIGTERM")
+    for name, kind, what in (("up", Stack, "a stack"), ("aws", AwsAlone, "the AWS emulation alone")):
+        command = commands.add_parser(name, help=f"start {what}, print its addresses, run until stdin ends or SIGTERM")
+        command.add_argument("--dir", type=Path, required=True, help="the folder for its files; created if missing")
+        command.add_argument("--detach", action="store_true", help="do not watch stdin: run until SIGTERM")
+        command.set_defaults(kind=kind)
     options = arguments.parse_args()
-    run(Stack, options.dir.absolute(), options.detach)
+    run(options.kind, options.dir.absolute(), options.detach)
 
 
 def run(kind, directory, detach=False):
@@ -187,16 +190,10 @@ class Stack:
 
     def _start_aws(self):
         """Starts AWS and its registry proxy. Returns their addresses and the call log."""
-        aws_socket, proxy_socket = listening(self.HOST), listening(self.HOST)
-        aws, proxy = address(aws_socket), address(proxy_socket)
-        call_log = self._logs / "aws-calls.jsonl"
-        call_log.touch()
+        aws, call_log = self._start_emulation()
+        proxy_socket = listening(self.HOST)
+        proxy = address(proxy_socket)
         python = self._programs["python"]
-        self._spawn(
-            "aws",
-            [python, "-m", "aws", "--fd", str(aws_socket.fileno()), "--call-log", str(call_log)],
-            passing=aws_socket,
-        )
         proxy_program = str(SUPPORT / "aws" / "registry_proxy.py")
         self._spawn(
             "registry-proxy",
@@ -204,6 +201,19 @@ class Stack:
             passing=proxy_socket,
         )
         return aws, proxy, call_log
+
+    def _start_emulation(self):
+        """Starts AWS. Returns its address and the call log."""
+        aws_socket = listening(self.HOST)
+        aws = address(aws_socket)
+        call_log = self._logs / "aws-calls.jsonl"
+        call_log.touch()
+        self._spawn(
+            "aws",
+            [self._programs["python"], "-m", "aws", "--fd", str(aws_socket.fileno()), "--call-log", str(call_log)],
+            passing=aws_socket,
+        )
+        return aws, call_log
 
     def _start_etcd(self):
         client, peer = (f"http://{address(self._reserve())}" for _ in range(2))
@@ -381,6 +391,17 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
             held.close()
         # 125 MB that nothing reads after the end.
         shutil.rmtree(self._etcd, ignore_errors=True)
+
+
+class AwsAlone(Stack):
+    """The AWS emulation without a cluster."""
+
+    PROGRAMS = ["python"]
+
+    def start(self):
+        aws, call_log = self._start_emulation()
+        self._wait("aws", lambda: fetch(f"http://{aws}/_ministack/ready"))
+        return {"awsEndpoint": f"http://{aws}", "awsCallLog": str(call_log), "logs": str(self._logs), "pid": os.getpid()}
 
 
 def listening(host):

@@ -3,6 +3,7 @@
 use crate::aws::Aws;
 use crate::process::Identity;
 use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -118,25 +119,13 @@ impl Stack {
     }
 
     fn start_by(command: &mut Command, folder: &Path) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("python3 cannot be started")?;
-        match first_line(&mut child) {
-            Ok(info) => {
-                clear(folder);
-                Ok(Self {
-                    info,
-                    folder: folder.to_owned(),
-                    child: Some(child),
-                })
-            }
-            Err(error) => {
-                drop(child.stdin.take());
-                let _ = child.wait();
-                Err(error)
-            }
-        }
+        let (info, child) = spawn(command)?;
+        clear(folder);
+        Ok(Self {
+            info,
+            folder: folder.to_owned(),
+            child: Some(child),
+        })
     }
 
     /// Starts a stack that keeps running when our process ends.
@@ -244,18 +233,85 @@ impl Drop for Stack {
     }
 }
 
+/// The AWS emulation without a cluster, as a child process. It ends when this value is dropped, and
+/// when our process ends.
+#[derive(Debug)]
+pub struct AwsAlone {
+    endpoint: String,
+    child: Child,
+}
+
+/// What `stack.py aws` prints.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AwsInfo {
+    aws_endpoint: String,
+}
+
+impl AwsAlone {
+    /// Starts the emulation, which writes below `target/stacks/<name>`.
+    ///
+    /// # Errors
+    /// When it does not start; standard error shows the reason.
+    pub fn start(name: &str) -> Result<Self> {
+        let (info, child) = spawn::<AwsInfo>(&mut stack_py("aws", &free_folder(name)?))?;
+        Ok(Self {
+            endpoint: info.aws_endpoint,
+            child,
+        })
+    }
+
+    /// Returns the AWS clients of an account's root.
+    pub fn aws(&self, account: &str) -> Aws {
+        Aws::root(&self.endpoint, account)
+    }
+
+    /// Returns the value of `AWS_ENDPOINT_URL`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl Drop for AwsAlone {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take()); // the child ends with this pipe
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a process that prints one line of JSON once it is ready, and ends when its standard input
+/// does.
+fn spawn<T: DeserializeOwned>(command: &mut Command) -> Result<(T, Child)> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("python3 cannot be started")?;
+    match first_line(&mut child) {
+        Ok(info) => Ok((info, child)),
+        Err(error) => {
+            drop(child.stdin.take());
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
 fn up(folder: &Path) -> Command {
+    stack_py("up", folder)
+}
+
+fn stack_py(subcommand: &str, folder: &Path) -> Command {
     let mut command = Command::new("python3");
     let script = crate::repository_root().join("tests/support/stack.py");
     command
         .arg(script)
-        .args(["up", "--dir"])
+        .args([subcommand, "--dir"])
         .arg(folder)
         .stdout(Stdio::piped());
     command
 }
 
-fn first_line(child: &mut Child) -> Result<Info> {
+fn first_line<T: DeserializeOwned>(child: &mut Child) -> Result<T> {
     let stdout = child.stdout.take().context("no standard output")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
