@@ -77,8 +77,9 @@ def main():
     up_arguments = commands.add_parser("up", help="start a stack, print where it is, run until stdin ends or SIGTERM")
     up_arguments.add_argument("--dir", type=Path, required=True, help="where it may write; made if missing")
     up_arguments.add_argument("--detach", action="store_true", help="do not watch stdin: run until SIGTERM")
+    up_arguments.add_argument("--api-server-only", action="store_true", help="start no AWS and no controllers")
     options = arguments.parse_args()
-    run(Stack, options.dir.absolute(), options.detach)
+    run(ApiServerOnly if options.api_server_only else Stack, options.dir.absolute(), options.detach)
 
 
 def run(kind, directory, detach=False):
@@ -176,12 +177,12 @@ class Stack:
             "kubeconfig": str(kubeconfig),
             "server": server,
             "ca": str(self._kubernetes / "ca.crt"),
-            "awsEndpoint": f"http://{aws}",
-            "registryProxy": f"http://{proxy}",
+            "awsEndpoint": aws and f"http://{aws}",
+            "registryProxy": proxy and f"http://{proxy}",
             "auditLog": str(self._logs / "audit.jsonl"),
             "awsCallLog": str(call_log),
             "logs": str(self._logs),
-            "bin": {name: self._programs[name] for name in ("kubectl", "helm", "crane")},
+            "bin": {name: self._programs.get(name, "") for name in ("kubectl", "helm", "crane")},
             "pid": os.getpid(),
         }
 
@@ -258,6 +259,10 @@ class Stack:
             ],
         )
         self._wait("kube-apiserver", lambda: self._api_server_is_ready(server, admin))
+        self._start_controllers(server, controllers, admin, account_key)
+        return server, admin
+
+    def _start_controllers(self, server, controllers, admin, account_key):
         self._spawn(
             "kube-controller-manager",
             [
@@ -274,7 +279,6 @@ class Stack:
         # Made by a controller: when it is there, they work.
         first_account = f"{server}/api/v1/namespaces/default/serviceaccounts/default"
         self._wait("kube-controller-manager", lambda: fetch(first_account, admin, self._kubernetes / "ca.crt"))
-        return server, admin
 
     def _users(self):
         """Further users of the API server: (token, name, group)."""
@@ -381,6 +385,19 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
             held.close()
         # 125 MB, and nobody reads it after the end.
         shutil.rmtree(self._etcd, ignore_errors=True)
+
+
+class ApiServerOnly(Stack):
+    """The API server and etcd, without what works on the objects."""
+
+    PROGRAMS = ["etcd", "kube-apiserver"]
+
+    def start(self):
+        server, admin = self._start_kubernetes(self._start_etcd())
+        return self._info(self._kubeconfig(ADMIN, server, admin), server, "", "", "")
+
+    def _start_controllers(self, server, controllers, admin, account_key):
+        pass
 
 
 def listening(host):
