@@ -234,9 +234,9 @@ fn failed(failure: &Failure) -> Response<AnswerBody> {
 
 fn lines(connection: Connection, watch: Watch) -> BoxStream<'static, io::Result<Bytes>> {
     let lines = stream::unfold((connection, watch), |(connection, mut watch)| async {
-        let line = watch.next().await?;
+        let line = watch.next().await;
         connection.not_frozen().await;
-        Some((line, (connection, watch)))
+        Some((line?, (connection, watch)))
     });
     Box::pin(lines)
 }

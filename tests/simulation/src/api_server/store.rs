@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
+use tokio::time::Instant;
 
 /// Identity of an object among all that exist at one time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +77,8 @@ pub struct Change {
     pub new: Arc<Stored>,
     /// Whether the object was deleted.
     pub is_deletion: bool,
+    /// When it happened, on tokio's time.
+    pub at: Instant,
 }
 
 /// All objects, and their history since the last compaction.
@@ -160,6 +163,7 @@ impl Store {
             key,
             new: Stored::new(value, revision),
             is_deletion: false,
+            at: Instant::now(),
         }
     }
 

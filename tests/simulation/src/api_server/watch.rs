@@ -213,10 +213,6 @@ impl Watch {
         if let Some(line) = self.initial.pop_front() {
             return Step::Send(line);
         }
-        let now = Instant::now();
-        if now >= self.ends {
-            return Step::End;
-        }
         if self.position < core.store.compacted() && !self.has_seen_all(&core) {
             return Step::SendLast(expired(self.position, core.store.compacted()));
         }
@@ -225,11 +221,18 @@ impl Watch {
             .change_after(self.call.kind, self.position)
             .cloned()
         {
-            if !self.selection.has(&change.key) {
-                self.position = change.revision;
-                continue;
+            // A client that was frozen for long gets what was sent before the end.
+            if change.at >= self.ends {
+                return Step::End;
             }
-            return self.send(&mut core, &change);
+            if self.selection.has(&change.key) {
+                return self.send(&mut core, &change);
+            }
+            self.position = change.revision;
+        }
+        let now = Instant::now();
+        if now >= self.ends {
+            return Step::End;
         }
         self.position = self.position.max(core.store.revision());
         match self.next_bookmark {

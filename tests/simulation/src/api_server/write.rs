@@ -444,6 +444,10 @@ impl Write<'_> {
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.name());
         metadata::normalise(schema, kind, object);
+        if kind == Kind::Namespace && !text(object, "name").is_empty() {
+            let name = text(object, "name").to_owned();
+            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+        }
         if kind.is_custom() {
             complete::prune(schema, object);
             complete::set_defaults(schema, object);
@@ -519,8 +523,6 @@ fn prepare_new(kind: Kind, object: &mut Value) {
     }
     match kind {
         Kind::Namespace => {
-            let name = text(object, "name").to_owned();
-            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
             object["status"] = json!({"phase": "Active"});
             let finalizers = &mut object["spec"]["finalizers"];
             if !finalizers.is_array() {
