@@ -51,7 +51,13 @@ pub(super) fn check_preconditions(
             let why = format!(
                 "the {label} in the precondition ({expected}) does not match the {label} in record ({actual}). {hint}"
             );
-            return Err(Failure::conflict((kind.group(), kind.name()), name, &why));
+            // The server stores Events as those of the core group.
+            let group = if kind == Kind::Event {
+                ""
+            } else {
+                kind.group()
+            };
+            return Err(Failure::conflict((group, kind.name()), name, &why));
         }
     }
     Ok(())

@@ -105,6 +105,22 @@ impl Kind {
         matches!(self, Self::Event | Self::Namespace)
     }
 
+    /// Returns what an object of this kind has at least.
+    pub(super) fn skeleton(self) -> Value {
+        match self {
+            Self::Account | Self::Grant => json!({}),
+            Self::Event => json!({
+                "deprecatedFirstTimestamp": null,
+                "deprecatedLastTimestamp": null,
+                "deprecatedSource": {},
+                "eventTime": null,
+                "regarding": {},
+            }),
+            Self::Lease => json!({"spec": {}}),
+            Self::Namespace => json!({"spec": {}, "status": {}}),
+        }
+    }
+
     pub(super) fn api_version(self) -> String {
         match self.group() {
             "" => self.version().to_owned(),

@@ -240,7 +240,16 @@ fn list_text(
         if at > 0 {
             text.put_u8(b',');
         }
-        text.put_slice(&text_of(stored, is_metadata_only));
+        if kind.is_custom() || is_metadata_only {
+            text.put_slice(&text_of(stored, is_metadata_only));
+        } else {
+            let mut item = stored.value().clone();
+            if let Some(fields) = item.as_object_mut() {
+                fields.remove("apiVersion");
+                fields.remove("kind");
+            }
+            text.put_slice(item.to_string().as_bytes());
+        }
     }
     text.put_slice(b"]}");
     text.freeze()

@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
+const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
@@ -24,13 +26,30 @@ pub(super) fn normalise(schema: &Schema, kind: Kind, object: &mut Value) {
         set_times(schema, &mut object["metadata"]);
     }
     drop_empty(&mut object["metadata"]);
-    if let Some(labels) = object["metadata"].get_mut("labels") {
-        empty_nulls(labels);
+    for map in ["annotations", "labels"] {
+        if let Some(map) = object["metadata"].get_mut(map) {
+            empty_nulls(map);
+        }
     }
     if !kind.is_custom() {
         complete::prune(schema, object);
         set_times(schema, object);
         drop_nulls(object);
+        for (name, least) in kind.skeleton().as_object().into_iter().flatten() {
+            if object.get(name).is_none() {
+                object[name] = least.clone();
+            }
+        }
+        if kind == Kind::Event {
+            drop_empty_texts(object);
+        }
+    }
+}
+
+/// Drops the empty texts of an Event, whose fields are no pointers in Go.
+fn drop_empty_texts(object: &mut Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| value != "");
     }
 }
 
@@ -57,9 +76,10 @@ fn empty_nulls(map: &mut Value) {
     }
 }
 
+/// Drops nulls and empty lists, which Go does not write.
 fn drop_nulls(value: &mut Value) {
     if let Some(fields) = value.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
+        fields.retain(|_, value| !value.is_null() && value != &json!([]));
         fields.values_mut().for_each(drop_nulls);
     }
 }
@@ -133,8 +153,16 @@ pub(super) fn violations(kind: Kind, object: &Value) -> Vec<Violation> {
         }
     }
     found.extend(annotation_violations(object));
-    for finalizer in list(object, "finalizers") {
-        for why in qualified_problems(finalizer) {
+    for (at, finalizer) in list(object, "finalizers").into_iter().enumerate() {
+        let is_known = finalizer.contains('/') || STANDARD_FINALIZERS.contains(&finalizer);
+        let problems = qualified_problems(finalizer);
+        let is_checked = matches!(kind, Kind::Event | Kind::Namespace);
+        if problems.is_empty() && !is_known && is_checked {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            let field = format!("metadata.finalizers[{at}]");
+            found.push(Violation::invalid(&field, &json!(finalizer), why));
+        }
+        for why in problems {
             let field = "metadata.finalizers";
             found.push(Violation::invalid(field, &json!(finalizer), &why));
         }

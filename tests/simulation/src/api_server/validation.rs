@@ -2,6 +2,7 @@
 
 use super::kinds::Kind;
 use super::metadata::{self, text};
+use super::schema::Schema;
 use super::schema::validate::{block_rules, list_violations, violations};
 use super::status::{Violation, ViolationKind};
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ pub(super) fn of_update(kind: Kind, is_status: bool, new: &Value, old: &Value) -
             } else if let (Some(schema), Some(status)) =
                 (schema.properties.get("status"), new.get("status"))
             {
-                found.extend(violations(schema, status, old.get("status"), "status"));
+                found.extend(status_violations(schema, status, old.get("status")));
             }
             if list_violations(schema, old, "").is_empty() {
                 found.extend(list_violations(schema, new, ""));
@@ -52,6 +53,19 @@ pub(super) fn of_update(kind: Kind, is_status: bool, new: &Value, old: &Value) -
         Kind::Namespace => {}
     }
     found
+}
+
+/// Validates a status by itself. The messages name its fields as seen from the status.
+fn status_violations(schema: &Schema, status: &Value, old: Option<&Value>) -> Vec<Violation> {
+    let found = violations(schema, status, old, "").into_iter();
+    let found = found.map(|violation| Violation {
+        field: match violation.field.as_str() {
+            "" => "status".to_owned(),
+            field => format!("status.{field}"),
+        },
+        ..violation
+    });
+    found.collect()
 }
 
 fn add_rule_violations(kind: Kind, new: &Value, old: Option<&Value>, found: &mut Vec<Violation>) {

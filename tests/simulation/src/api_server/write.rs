@@ -5,8 +5,8 @@ use super::fields::managers::{self, ApplyProblem, Author, Layout, seconds};
 use super::kinds::Kind;
 use super::metadata::{self, is_deleting, list, text};
 use super::request::{Call, Parsed, Verb};
-use super::schema::complete;
 use super::schema::validate::undecodable;
+use super::schema::{ValueType, complete};
 use super::status::{Failure, Violation};
 use super::store::Stored;
 use super::validation;
@@ -70,18 +70,20 @@ impl Write<'_> {
         Failure::not_found(self.kind().resource(), &self.request.name)
     }
 
-    fn layout(&self) -> (Layout<'static>, String) {
-        let definition = self.kind().definition();
-        let layout = Layout {
+    /// Calls `work` with the layout of the fields.
+    fn with_layout<T>(&self, work: impl FnOnce(Layout<'_>) -> T) -> T {
+        let kind = self.kind();
+        let definition = kind.definition();
+        work(Layout {
             schema: &definition.schema,
-            api_version: "",
+            api_version: &kind.api_version(),
             ignored: match self.request.is_status {
                 true => &definition.ignored_by_status,
                 false => &definition.ignored,
             },
             subresource: if self.request.is_status { "status" } else { "" },
-        };
-        (layout, self.kind().api_version())
+            skeleton: &kind.skeleton(),
+        })
     }
 
     fn create(&mut self) -> Result<Answer, Failure> {
@@ -107,7 +109,7 @@ impl Write<'_> {
     fn create_completed(&mut self, mut object: Value) -> Result<Answer, Failure> {
         self.check_namespace(&object)?;
         if self.request.verb != Verb::Apply {
-            let empty = json!({});
+            let empty = self.kind().skeleton();
             self.record_update(&empty, &mut object);
         }
         self.store_new(object)
@@ -126,7 +128,8 @@ impl Write<'_> {
         object["metadata"]["creationTimestamp"] = json!(seconds(self.core.now()));
         let violations = validation::of_new(kind, &object);
         self.refuse(&object, &violations)?;
-        if has_version {
+        let is_first = self.request.verb == Verb::Create && !self.request.is_dry_run();
+        if has_version && is_first {
             return Err(Failure::unknown(
                 "resourceVersion should not be set on objects to be created",
             ));
@@ -174,9 +177,6 @@ impl Write<'_> {
             ));
         }
         let Some(existing) = existing else {
-            if let Some(metadata) = object["metadata"].as_object_mut() {
-                metadata.remove("resourceVersion");
-            }
             return self.create_completed(object);
         };
         self.record_update(existing.value(), &mut object);
@@ -188,12 +188,7 @@ impl Write<'_> {
         let existing = self.existing().ok_or_else(|| self.not_found())?;
         let mut object = existing.value().clone();
         merge_patch(&mut object, &patch);
-        let schema = &self.kind().definition().schema;
-        let metadata = &schema.properties["metadata"];
-        let wrong = match self.kind().is_custom() {
-            true => undecodable(metadata, &object["metadata"], "metadata"),
-            false => undecodable(schema, &object, ""),
-        };
+        let wrong = self.undecodable(&object);
         if let Some((field, expected)) = wrong {
             let why = format!("{field}: expected {}", expected.name());
             let violation = Violation::invalid("patch", &patch, &why);
@@ -223,19 +218,18 @@ impl Write<'_> {
             return Err(self.not_found());
         }
         self.check_applied(&applied)?;
-        let (layout, api_version) = self.layout();
-        let layout = Layout {
-            api_version: &api_version,
-            ..layout
-        };
         let author = Author {
             manager,
             now: self.core.now(),
         };
-        let empty = json!({"apiVersion": api_version, "kind": self.kind().name()});
+        let api_version = self.kind().api_version();
+        let mut empty = self.kind().skeleton();
+        empty["apiVersion"] = json!(api_version);
+        empty["kind"] = json!(self.kind().name());
         let live = existing.as_deref().map_or(&empty, Stored::value);
         let force = self.request.parameter("force") == "true";
-        let result = managers::apply(layout, author, (live, &applied), force);
+        let result =
+            self.with_layout(|layout| managers::apply(layout, author, (live, &applied), force));
         let mut object = result.map_err(|problem| match problem {
             ApplyProblem::Conflicts(conflicts) => Failure::field_conflicts(&conflicts),
             ApplyProblem::Untyped(why) => Failure::unknown(format!(
@@ -246,6 +240,12 @@ impl Write<'_> {
                 self.kind().name()
             )),
         })?;
+        if let Some((field, expected)) = self.undecodable(&object) {
+            return Err(Failure::unknown(format!(
+                "failed to convert new object: {field} must be of type {}",
+                expected.name()
+            )));
+        }
         self.complete(&mut object);
         let Some(existing) = existing else {
             return self.create_applied(object);
@@ -315,16 +315,24 @@ impl Write<'_> {
 
     /// Records the field manager of an update.
     fn record_update(&self, live: &Value, object: &mut Value) {
-        let (layout, api_version) = self.layout();
-        let layout = Layout {
-            api_version: &api_version,
-            ..layout
-        };
         let author = Author {
             manager: self.request.manager(),
             now: self.core.now(),
         };
-        managers::record_update(layout, author, live, object);
+        self.with_layout(|layout| managers::record_update(layout, author, live, object));
+    }
+
+    /// Returns the first field that Go's decoder refuses, with the expected type.
+    fn undecodable(&self, object: &Value) -> Option<(String, ValueType)> {
+        let schema = &self.kind().definition().schema;
+        match self.kind().is_custom() {
+            true => undecodable(
+                &schema.properties["metadata"],
+                &object["metadata"],
+                "metadata",
+            ),
+            false => undecodable(schema, object, ""),
+        }
     }
 
     /// Stores the new version of an object, as its strategy allows.
@@ -351,7 +359,8 @@ impl Write<'_> {
         let key = self.request.key();
         if super::deletion::completes(kind, old, &object) {
             if !self.request.is_dry_run() {
-                self.core.remove(self.call, key, object.clone());
+                // The event of the deletion shows the version that is stored.
+                self.core.remove(self.call, key, old.clone());
             }
             return Ok(Answer::value(200, object));
         }
@@ -417,16 +426,7 @@ impl Write<'_> {
 
     fn check_decodable(&self, object: &Value) -> Result<(), Failure> {
         let kind = self.kind();
-        let schema = &kind.definition().schema;
-        let wrong = match kind.is_custom() {
-            true => undecodable(
-                &schema.properties["metadata"],
-                &object["metadata"],
-                "metadata",
-            ),
-            false => undecodable(schema, object, ""),
-        };
-        match wrong {
+        match self.undecodable(object) {
             None => Ok(()),
             Some((field, expected)) => Err(Failure::bad_request(format!(
                 "{name} in version {:?} cannot be handled as a {name}: {field} must be of type {}",
@@ -518,8 +518,6 @@ fn prepare_new(kind: Kind, object: &mut Value) {
     }
     if kind.is_custom() {
         object["metadata"]["generation"] = json!(1);
-    } else if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.remove("generation");
     }
     match kind {
         Kind::Namespace => {
@@ -534,12 +532,7 @@ fn prepare_new(kind: Kind, object: &mut Value) {
                 finalizers.push(json!("kubernetes"));
             }
         }
-        Kind::Lease => {
-            if !object["spec"].is_object() {
-                object["spec"] = json!({});
-            }
-        }
-        Kind::Account | Kind::Event | Kind::Grant => {}
+        Kind::Account | Kind::Event | Kind::Grant | Kind::Lease => {}
     }
 }
 

@@ -143,7 +143,7 @@ pub fn new_metadata(rng: &mut Rng) -> Value {
         json!({"finalizers": ["registrygrants.dev/revoke"], "labels": {}}),
         json!({"uid": "00000000-0000-4000-8000-000000000000", "generation": 9}),
         json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "creationTimestamp": null}),
-        json!({"resourceVersion": "5"}),
+        json!({"resourceVersion": "99999999"}),
         json!({"finalizers": ["UPPER_case"], "labels": {"a": "b c"}}),
         json!({"labels": "none"}),
         json!({"annotations": {"a": null}}),

@@ -82,8 +82,8 @@ fn failure(labels: &Labels, status: &Value) -> Value {
         "NotFound" | "AlreadyExists" | "Forbidden" => {
             labels.labelled(&status["message"].to_string())
         }
-        // The key in etcd stands in this one.
-        "Conflict" if !status["message"].to_string().contains("StorageError") => {
+        // These contain a key in etcd, or versions.
+        "Conflict" if !status["message"].to_string().contains("recondition") => {
             labels.labelled(&status["message"].to_string())
         }
         _ => String::new(),
@@ -115,7 +115,7 @@ fn answer(labels: &mut Labels, (code, body): &(u16, Value)) -> Value {
                 "apiVersion": body["apiVersion"],
                 "items": items,
                 "remaining": metadata["remainingItemCount"],
-                "continues": metadata["continue"].is_string(),
+                "continues": metadata["continue"].as_str().is_some_and(|token| !token.is_empty()),
             })
         }
         _ => object(labels, body),
@@ -161,6 +161,22 @@ fn differing(place: &str, real: &Value, simulated: &Value) -> Option<String> {
     }
 }
 
+/// Returns what the real server answered last about the object of a step.
+fn earlier(sequence: &Sequence, real: &Answers, number: usize) -> String {
+    let object = |step: &crate::sequences::Step| {
+        let path = step.path.split('?').next().unwrap_or_default();
+        path.trim_end_matches("/status").to_owned()
+    };
+    let own = object(&sequence.steps[number]);
+    let before: Vec<_> = sequence.steps[..number].iter().zip(&real.steps).collect();
+    let last = before
+        .into_iter()
+        .rev()
+        .find(|(step, (code, _))| object(step) == own && *code < 300);
+    last.map(|(_, (_, body))| body.to_string())
+        .unwrap_or_default()
+}
+
 /// Returns a description of the first difference between the answers of the servers.
 pub fn first_difference(
     sequence: &Sequence,
@@ -168,6 +184,7 @@ pub fn first_difference(
     simulated: &Answers,
 ) -> Option<String> {
     let mut labels = (Labels::default(), Labels::default());
+    let real_all = real;
     let answers = real.steps.iter().zip(&simulated.steps);
     for (number, (step, answers)) in sequence.steps.iter().zip(answers).enumerate() {
         let (real, simulated) = answers;
@@ -186,10 +203,11 @@ pub fn first_difference(
                 _ => String::new(),
             };
             return Some(format!(
-                "step {number}: {} {} {} {body}\n{difference}\n  real message:      {}\n  simulated message: {}",
+                "step {number}: {} {} {} {body}\n{difference}\n  before: {}\n  real message:      {}\n  simulated message: {}",
                 step.method,
                 step.path,
                 step.content_type,
+                earlier(sequence, real_all, number),
                 message(&real.1),
                 message(&simulated.1)
             ));

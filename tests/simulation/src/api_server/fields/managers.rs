@@ -2,7 +2,7 @@
 
 use super::super::schema::Schema;
 use super::set::FieldSet;
-use super::typed::{self, compare};
+use super::typed::{self, Duplicates, compare};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,8 @@ pub(in super::super) struct Layout<'a> {
     pub(in super::super) ignored: &'a FieldSet,
     /// `status`, or empty.
     pub(in super::super) subresource: &'a str,
+    /// What an object has at least.
+    pub(in super::super) skeleton: &'a Value,
 }
 
 /// Author of a write.
@@ -202,7 +204,9 @@ pub(in super::super) fn record_update(
         managers.clear();
     }
     let is_new = live["metadata"]["uid"].is_null();
-    if managers.is_empty() && !is_new {
+    let problem = |value| typed::problem(Some(layout.schema), value, "", Duplicates::Allowed);
+    let is_untracked = managers.is_empty() && !is_new;
+    if is_untracked || problem(&live).or_else(|| problem(new)).is_some() {
         return;
     }
     update(layout, author, (&live, new), &mut managers);
@@ -278,7 +282,7 @@ pub(in super::super) fn apply(
     force: bool,
 ) -> Result<Value, ApplyProblem> {
     let schema = layout.schema;
-    if let Some(problem) = typed::problem(Some(schema), applied, "") {
+    if let Some(problem) = typed::problem(Some(schema), applied, "", Duplicates::Refused) {
         return Err(ApplyProblem::Untyped(problem));
     }
     let mut live = live.clone();
@@ -288,12 +292,7 @@ pub(in super::super) fn apply(
             manager: BEFORE_APPLY,
             ..author
         };
-        update(
-            layout,
-            before,
-            (&Value::Object(Map::new()), &live),
-            &mut managers,
-        );
+        update(layout, before, (layout.skeleton, &live), &mut managers);
     }
     let identity = Identity::of(Operation::Apply, layout, author.manager);
     let merged = typed::merge(schema, &live, applied);
@@ -428,6 +427,7 @@ mod tests {
             api_version: "g/v1",
             ignored: &ignored,
             subresource: "",
+            skeleton: &Value::Null,
         };
         let author = Author {
             manager,
@@ -443,6 +443,7 @@ mod tests {
             api_version: "g/v1",
             ignored: &ignored,
             subresource: "",
+            skeleton: &Value::Null,
         };
         let author = Author {
             manager,

@@ -332,8 +332,20 @@ pub(super) fn with_named_fields(schema: Option<&Schema>, set: &FieldSet) -> Fiel
     FieldSet { members, children }
 }
 
-/// Returns why a value cannot be applied, with the field. `None`: it can.
-pub(super) fn problem(schema: Option<&Schema>, value: &Value, path: &str) -> Option<String> {
+/// Whether a list may contain the same item twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duplicates {
+    Allowed,
+    Refused,
+}
+
+/// Returns why the fields of a value cannot be managed, with the field. `None`: they can.
+pub(super) fn problem(
+    schema: Option<&Schema>,
+    value: &Value,
+    path: &str,
+    duplicates: Duplicates,
+) -> Option<String> {
     let schema = schema?;
     if value.is_null() {
         return None;
@@ -358,22 +370,39 @@ pub(super) fn problem(schema: Option<&Schema>, value: &Value, path: &str) -> Opt
         Value::Object(fields) => fields.iter().find_map(|(name, value)| {
             let place = format!("{path}.{name}");
             match schema.field(name) {
-                Some(schema) => problem(Some(schema), value, &place),
+                Some(schema) => problem(Some(schema), value, &place, duplicates),
                 None if schema.keeps_unknown || schema.kind == ValueType::Any => None,
                 None => Some(format!("{place}: field not declared in schema")),
             }
         }),
         Value::Array(items) => items.iter().enumerate().find_map(|(at, item)| {
-            let own = element(&schema.list, item);
-            let is_repeated = schema.list != ListType::Atomic
-                && items[..at]
-                    .iter()
-                    .any(|item| element(&schema.list, item) == own);
-            if is_repeated {
-                return Some(format!("{path}: duplicate entries for key {}", &own[2..]));
-            }
-            problem(schema.items.as_deref(), item, &format!("{path}[{at}]"))
+            let place = format!("{path}[{at}]");
+            identity_problem(schema, &items[..at], item, duplicates)
+                .map(|why| format!("{path}: {why}"))
+                .or_else(|| problem(schema.items.as_deref(), item, &place, duplicates))
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
+}
+
+/// Returns why an item of a set or map has no identity, or the same one as an earlier item.
+fn identity_problem(
+    schema: &Schema,
+    earlier: &[Value],
+    item: &Value,
+    duplicates: Duplicates,
+) -> Option<String> {
+    if let ListType::Map(keys) = &schema.list
+        && keys.iter().all(|key| item.get(key).is_none())
+    {
+        return Some(format!("an element omits all key fields {keys:?}"));
+    }
+    if schema.list == ListType::Atomic || duplicates == Duplicates::Allowed {
+        return None;
+    }
+    let own = element(&schema.list, item);
+    let is_repeated = earlier
+        .iter()
+        .any(|item| element(&schema.list, item) == own);
+    is_repeated.then(|| format!("duplicate entries for key {}", &own[2..]))
 }

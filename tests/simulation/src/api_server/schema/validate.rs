@@ -34,6 +34,7 @@ fn check(
             "Invalid value: {given:?}: {field} in body must be of type {expected}: {given:?}"
         );
         found.push(Violation::new(field, ViolationKind::WrongType, why));
+        check_enumeration(schema, value, field, found);
         return;
     }
     check_enumeration(schema, value, field, found);
@@ -119,8 +120,9 @@ fn check_format(schema: &Schema, value: &Value, field: &str, found: &mut Vec<Vio
         return;
     };
     if format == "date-time" && text.parse::<Timestamp>().is_err() {
-        let why = format!("{field} in body must be of type date-time: {text:?}");
-        found.push(Violation::invalid(field, value, &why));
+        let why =
+            format!("Invalid value: {text:?}: {field} in body must be of type date-time: {text:?}");
+        found.push(Violation::new(field, ViolationKind::WrongType, why));
     }
 }
 
