@@ -25,6 +25,8 @@ pub(super) fn normalise(schema: &Schema, kind: Kind, object: &mut Value) {
         complete::prune(schema, &mut object["metadata"]);
         set_times(schema, &mut object["metadata"]);
     }
+    // Go keeps an empty list here, which resets the managers, for its own types only.
+    let resets = !kind.is_custom() && object["metadata"]["managedFields"] == json!([]);
     drop_empty(&mut object["metadata"]);
     for map in ["annotations", "labels"] {
         if let Some(map) = object["metadata"].get_mut(map) {
@@ -43,6 +45,9 @@ pub(super) fn normalise(schema: &Schema, kind: Kind, object: &mut Value) {
         if kind == Kind::Event {
             drop_empty_texts(object);
         }
+    }
+    if resets {
+        object["metadata"]["managedFields"] = json!([]);
     }
 }
 

@@ -50,9 +50,20 @@ pub(super) fn of_update(kind: Kind, is_status: bool, new: &Value, old: &Value) -
         }
         Kind::Event => found.extend(event_update_violations(new, old)),
         Kind::Lease => found.extend(lease_violations(new)),
+        Kind::Namespace if is_status => found.extend(phase_violation(new)),
         Kind::Namespace => {}
     }
     found
+}
+
+fn phase_violation(namespace: &Value) -> Option<Violation> {
+    let (expected, when) = match metadata::is_deleting(namespace) {
+        true => ("Terminating", "is not empty"),
+        false => ("Active", "is empty"),
+    };
+    let phase = &namespace["status"]["phase"];
+    let why = format!("may only be '{expected}' if `deletionTimestamp` {when}");
+    (phase != expected).then(|| Violation::invalid("status.Phase", phase, &why))
 }
 
 /// Validates a status by itself. The messages name its fields as seen from the status.

@@ -229,12 +229,31 @@ impl Generator {
                 let path = format!("{collection}?fieldSelector=metadata.name%3D{name}");
                 self.push("GET", path, JSON, None);
             }
+            _ if self.rng.bool() => {
+                let query = self.versioned();
+                self.push("GET", format!("{collection}?{query}"), JSON, None);
+            }
             Subject::Grant | Subject::Lease | Subject::Event => {
                 let first = self.steps.len();
                 self.push("GET", format!("{collection}?limit=1"), JSON, None);
                 let rest = format!("{collection}?limit=1&continue=$continue:{first}");
                 self.push("GET", rest, JSON, None);
             }
+        }
+    }
+
+    /// Returns the query of a list with a version.
+    fn versioned(&mut self) -> String {
+        let step = self.rng.usize(..self.steps.len());
+        match self.rng.u8(..16) {
+            0..=3 => "resourceVersion=0".to_owned(),
+            4 => "resourceVersion=0&limit=1".to_owned(),
+            5..=8 => format!("resourceVersion=$version:{step}&resourceVersionMatch=NotOlderThan"),
+            9..=11 => format!("resourceVersion=$version:{step}&resourceVersionMatch=Exact"),
+            12..=13 => format!("resourceVersion=$version:{step}&limit=1"),
+            // The real server waits for it for three seconds.
+            14 if self.rng.u8(..8) == 0 => "resourceVersion=99999999".to_owned(),
+            _ => "resourceVersion=1x".to_owned(),
         }
     }
 
