@@ -3,10 +3,9 @@
 use super::core::FIRST_NAMESPACES;
 use super::fields::managers::seconds;
 use super::kinds::Kind;
-use super::metadata::{is_deleting, text};
+use super::metadata::{has_finalizers, is_deleting, text};
 use super::status::Failure;
 use super::store::Key;
-use super::write::has_finalizers;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 

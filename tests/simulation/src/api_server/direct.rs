@@ -73,7 +73,7 @@ impl ApiServer {
         self.core().observers.push(Box::new(observer));
     }
 
-    /// Returns the log of all requests since the last call of this method.
+    /// Returns the log of all requests since the last call of this method. It grows until then.
     pub fn take_log(&self) -> Vec<LoggedCall> {
         std::mem::take(&mut self.core().log)
     }
@@ -278,5 +278,19 @@ fn set(object: &mut Value, map: &str, name: &str, value: Option<&str>) {
                 map.remove(name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_shared_by_threads<T: Send + Sync>() -> bool {
+        true
+    }
+
+    #[test]
+    fn server_and_connections_are_shared_by_threads() {
+        assert!(is_shared_by_threads::<ApiServer>() && is_shared_by_threads::<Connection>());
     }
 }

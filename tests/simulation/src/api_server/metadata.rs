@@ -121,6 +121,11 @@ pub(super) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object["metadata"][key].as_str().unwrap_or_default()
 }
 
+/// Returns whether an object has finalizers.
+pub(super) fn has_finalizers(object: &Value) -> bool {
+    !list(object, "finalizers").is_empty()
+}
+
 /// Returns whether the object is being deleted.
 pub(super) fn is_deleting(object: &Value) -> bool {
     !object["metadata"]["deletionTimestamp"].is_null()

@@ -13,6 +13,7 @@
 //! - [`request`]: what a request asks for.
 //! - `core`: the state of a server.
 //! - `write`: creation, update, patch, apply and deletion.
+//! - `strategy`: what writes of each kind set, drop and keep.
 //! - `deletion`: preconditions, finalizers and namespaces.
 //! - `list`: reads, lists and their pages.
 //! - `watch`: streams of changes.
@@ -40,6 +41,7 @@ mod schema;
 pub mod service;
 mod status;
 pub mod store;
+mod strategy;
 mod validation;
 mod watch;
 mod write;

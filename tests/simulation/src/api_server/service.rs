@@ -18,9 +18,17 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tower::Service;
+
+/// How often kube's client repeats a request.
+const RETRIES: u32 = 15;
+/// The first pause of kube's client.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// The longest pause of kube's client.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1000);
 
 /// One client's connection to the server. Clones are the same client.
 #[derive(Clone)]
@@ -28,6 +36,8 @@ pub struct Connection {
     core: Arc<Mutex<Core>>,
     identity: Arc<str>,
     is_frozen: Arc<watch::Sender<bool>>,
+    /// How often the client repeats a request that the server cannot serve now.
+    retries: u32,
 }
 
 impl fmt::Debug for Connection {
@@ -50,11 +60,23 @@ impl Connection {
             core,
             identity: identity.into(),
             is_frozen: Arc::default(),
+            retries: 0,
         }
     }
 
-    /// Returns a kube client. Must be called within a tokio runtime.
+    /// Returns a kube client that repeats requests after the codes 429, 503 and 504, as a client
+    /// does that kube makes from a configuration. Its pauses have no jitter. Must be called within
+    /// a tokio runtime.
     pub fn client(&self, default_namespace: &str) -> kube::Client {
+        let connection = Self {
+            retries: RETRIES,
+            ..self.clone()
+        };
+        kube::Client::new(connection, default_namespace)
+    }
+
+    /// Returns a kube client that repeats nothing. Must be called within a tokio runtime.
+    pub fn client_without_retries(&self, default_namespace: &str) -> kube::Client {
         kube::Client::new(self.clone(), default_namespace)
     }
 
@@ -85,12 +107,28 @@ impl Connection {
         self.core.lock().expect("nothing panics while it is locked")
     }
 
-    async fn answer(self, request: Request<Body>) -> io::Result<Response<AnswerBody>> {
-        self.not_frozen().await;
+    /// Answers a request, and repeats it where the client does.
+    async fn serve(self, request: Request<Body>) -> io::Result<Response<AnswerBody>> {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.map_err(io::Error::other)?;
         let request = Request::from_parts(parts, ());
-        let parsed = match Parsed::of(&request, body.to_vec()) {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..self.retries {
+            let response = self.answer(&request, &body).await?;
+            if !matches!(response.status().as_u16(), 429 | 503 | 504) {
+                return Ok(response);
+            }
+            let asked = response.headers().get(header::RETRY_AFTER);
+            let asked = asked.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+            sleep(asked.map_or(pause, Duration::from_secs).max(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.answer(&request, &body).await
+    }
+
+    async fn answer(&self, request: &Request<()>, body: &[u8]) -> io::Result<Response<AnswerBody>> {
+        self.not_frozen().await;
+        let parsed = match Parsed::of(request, body.to_vec()) {
             Ok(parsed) => parsed,
             Err(failure) => return Ok(failed(&failure)),
         };
@@ -106,7 +144,7 @@ impl Connection {
         match reply? {
             Ok(Reply::Text(code, text)) => Ok(response(code, AnswerBody::Text(Some(text)))),
             Ok(Reply::Watch(watch)) => {
-                let lines = lines(self, *watch);
+                let lines = lines(self.clone(), *watch);
                 Ok(response(200, AnswerBody::Lines(lines)))
             }
             Err(failure) => Ok(failed(&failure)),
@@ -286,6 +324,6 @@ impl Service<Request<Body>> for Connection {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        Box::pin(self.clone().serve(request))
     }
 }

@@ -3,12 +3,13 @@
 use super::core::Core;
 use super::fields::managers::{self, ApplyProblem, Author, Layout, seconds};
 use super::kinds::Kind;
-use super::metadata::{self, is_deleting, list, text};
+use super::metadata::{self, is_deleting, text};
 use super::request::{Call, Parsed, Verb};
 use super::schema::validate::undecodable;
 use super::schema::{ValueType, complete};
 use super::status::{Failure, Violation};
 use super::store::Stored;
+use super::strategy::{merge_patch, prepare_new, prepare_update};
 use super::validation;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -507,112 +508,4 @@ impl Write<'_> {
         }
         Ok(())
     }
-}
-
-/// Sets and drops what the creation of an object sets and drops.
-fn prepare_new(kind: Kind, object: &mut Value) {
-    if let Some(fields) = object.as_object_mut()
-        && kind.has_status()
-    {
-        fields.remove("status");
-    }
-    if kind.is_custom() {
-        object["metadata"]["generation"] = json!(1);
-    }
-    match kind {
-        Kind::Namespace => {
-            object["status"] = json!({"phase": "Active"});
-            let finalizers = &mut object["spec"]["finalizers"];
-            if !finalizers.is_array() {
-                *finalizers = json!([]);
-            }
-            if let Some(finalizers) = finalizers.as_array_mut()
-                && !finalizers.contains(&json!("kubernetes"))
-            {
-                finalizers.push(json!("kubernetes"));
-            }
-        }
-        Kind::Account | Kind::Event | Kind::Grant | Kind::Lease => {}
-    }
-}
-
-/// Keeps of the old version what an update through this endpoint may not change.
-fn prepare_update(kind: Kind, is_status: bool, old: &Value, object: &mut Value) {
-    let keep = |object: &mut Value, key: &str| match old.get(key) {
-        Some(value) => object[key] = value.clone(),
-        None => {
-            if let Some(fields) = object.as_object_mut() {
-                fields.remove(key);
-            }
-        }
-    };
-    let old_metadata = &old["metadata"];
-    if kind.is_custom() && is_status {
-        let managed = object["metadata"].get("managedFields").cloned();
-        keep(object, "metadata");
-        keep(object, "spec");
-        match managed {
-            Some(managed) => object["metadata"]["managedFields"] = managed,
-            None => {
-                if let Some(metadata) = object["metadata"].as_object_mut() {
-                    metadata.remove("managedFields");
-                }
-            }
-        }
-        return;
-    }
-    object["metadata"]["generation"] = old_metadata["generation"].clone();
-    match (kind, is_status) {
-        (Kind::Namespace, true) => keep(object, "spec"),
-        (Kind::Namespace, false) => {
-            keep(object, "status");
-            keep(object, "spec");
-        }
-        (kind, _) if kind.has_status() => keep(object, "status"),
-        _ => {}
-    }
-    if kind.is_custom() && object["spec"] != old["spec"] {
-        let generation = old_metadata["generation"].as_i64().unwrap_or_default();
-        object["metadata"]["generation"] = json!(generation + 1);
-    }
-    if text(object, "uid").is_empty() {
-        object["metadata"]["uid"] = old_metadata["uid"].clone();
-    }
-    object["metadata"]["creationTimestamp"] = old_metadata["creationTimestamp"].clone();
-    if is_deleting(old) {
-        object["metadata"]["deletionTimestamp"] = old_metadata["deletionTimestamp"].clone();
-        let grace = &mut object["metadata"]["deletionGracePeriodSeconds"];
-        if grace.is_null() {
-            *grace = old_metadata["deletionGracePeriodSeconds"].clone();
-        }
-    }
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.retain(|_, value| !value.is_null());
-    }
-}
-
-/// Applies a merge patch (RFC 7386).
-fn merge_patch(value: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *value = patch.clone();
-        return;
-    };
-    if !value.is_object() {
-        *value = json!({});
-    }
-    let Value::Object(fields) = value else {
-        return;
-    };
-    for (name, patch) in patch {
-        if patch.is_null() {
-            fields.remove(name);
-        } else {
-            merge_patch(fields.entry(name.clone()).or_insert(Value::Null), patch);
-        }
-    }
-}
-
-/// Returns whether an object has finalizers.
-pub(super) fn has_finalizers(object: &Value) -> bool {
-    !list(object, "finalizers").is_empty()
 }

@@ -82,6 +82,34 @@ async fn refused_request_has_no_effect() {
     }
 }
 
+/// Throttles the first requests.
+struct Throttled(usize);
+
+impl Faults for Throttled {
+    fn on_request(&mut self, _: &Call, phase: Phase) -> Disturbance {
+        if phase == Phase::After || self.0 == 0 {
+            return Disturbance::default();
+        }
+        self.0 -= 1;
+        let (code, retry_after) = (429, Some(7));
+        Fault::Status { code, retry_after }.into()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_request_is_repeated_when_the_server_says() {
+    let server = server();
+    server.set_faults(Throttled(2));
+    let client = server.connect("operator").client("default");
+    let api: kube::Api<Grant> = kube::Api::namespaced(client, "team");
+    let start = Instant::now();
+    api.create(&PostParams::default(), &new_grant("web"))
+        .await
+        .unwrap();
+    assert_eq!(start.elapsed().as_secs(), 14);
+    assert_eq!(server.take_log().len(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn lost_answer_belongs_to_a_request_that_took_effect() {
     for fault in [

@@ -40,5 +40,6 @@ fn key(name: &str) -> Key {
 }
 
 fn grants(server: &ApiServer, client: &str) -> Api<CrossAccountRegistryGrant> {
-    Api::namespaced(server.connect(client).client("default"), "team")
+    let client = server.connect(client).client_without_retries("default");
+    Api::namespaced(client, "team")
 }

@@ -406,3 +406,92 @@ fn identity_problem(
         .any(|item| element(&schema.list, item) == own);
     is_repeated.then(|| format!("duplicate entries for key {}", &own[2..]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn schema() -> Schema {
+        Schema::of(&json!({
+            "type": "object",
+            "properties": {
+                "set": {
+                    "type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"},
+                },
+                "map": {
+                    "type": "array",
+                    "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                    "items": {"type": "object", "properties": {
+                        "name": {"type": "string"}, "value": {"type": "integer"},
+                    }},
+                },
+                "list": {"type": "array", "items": {"type": "string"}},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            },
+        }))
+    }
+
+    fn merged_with(live: &Value, applied: &Value) -> Value {
+        merge(&schema(), live, applied)
+    }
+
+    #[test]
+    fn applied_items_keep_their_order() {
+        let live = json!({"set": ["a", "b", "c", "d"], "list": ["x"]});
+        let merged = merged_with(&live, &json!({"set": ["c", "a", "e"], "list": ["y"]}));
+        assert_eq!(
+            merged,
+            json!({"set": ["b", "c", "a", "d", "e"], "list": ["y"]})
+        );
+    }
+
+    #[test]
+    fn items_of_a_map_are_merged_by_key() {
+        let live = json!({"map": [{"name": "a", "value": 1}, {"name": "b", "value": 2}]});
+        let merged = merged_with(&live, &json!({"map": [{"name": "b", "value": 3}]}));
+        let expected = json!({"map": [{"name": "a", "value": 1}, {"name": "b", "value": 3}]});
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn fields_name_leaves_and_items() {
+        let value = json!({
+            "set": ["a"], "map": [{"name": "b"}], "list": ["c"], "free": {"d": {"e": 1}},
+        });
+        let expected = json!({
+            "f:set": {"v:\"a\"": {}},
+            "f:map": {"k:{\"name\":\"b\"}": {".": {}, "f:name": {}}},
+            "f:list": {},
+            "f:free": {"f:d": {".": {}, "f:e": {}}},
+        });
+        assert_eq!(fields(&schema(), &value).to_json(), expected);
+    }
+
+    #[test]
+    fn comparison_tells_added_modified_and_removed() {
+        let old = json!({"set": ["a", "b"], "list": ["c"], "free": {"x": 1}});
+        let new = json!({"set": ["b", "d"], "list": ["e"]});
+        let comparison = compare(&schema(), &old, &new);
+        assert_eq!(comparison.added.names(), [".set[=\"d\"]"]);
+        assert_eq!(comparison.modified.names(), [".list"]);
+        assert_eq!(
+            comparison.removed.names(),
+            [".free", ".free.x", ".set[=\"a\"]"]
+        );
+    }
+
+    #[test]
+    fn values_that_do_not_fit_the_schema_have_a_problem() {
+        let found = |value: Value| problem(Some(&schema()), &value, "", Duplicates::Refused);
+        assert_eq!(found(json!({"set": ["a"], "free": {"any": 1}})), None);
+        for value in [
+            json!({"unknown": 1}),
+            json!({"set": ["a", "a"]}),
+            json!({"set": "a"}),
+            json!({"map": [{"value": 1}]}),
+        ] {
+            assert!(found(value.clone()).is_some(), "{value}");
+        }
+    }
+}
