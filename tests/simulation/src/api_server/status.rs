@@ -282,7 +282,6 @@ impl Failure {
                     "reason": "ResourceVersionTooLarge",
                     "message": "Too large resource version",
                 }],
-                "retryAfterSeconds": 1,
             }),
             ..Self::new(504, "Timeout", format!("Timeout: {message}"))
         }
