@@ -154,7 +154,11 @@ fn view(core: &Core, request: &Parsed, stale: Option<u64>) -> Result<View, Failu
         _ => limit > 0,
     };
     match wanted {
-        Some(wanted) if wanted > current => Err(Failure::too_new(wanted, current)),
+        Some(wanted) if wanted > current => Err(Failure::too_new(
+            wanted,
+            current,
+            request.kind != Kind::Event,
+        )),
         Some(wanted) if wanted > 0 && is_exact => {
             if wanted < core.store.compacted() {
                 let why = format!("The resourceVersion for the provided list is too old.");

@@ -273,16 +273,21 @@ impl Failure {
         Self::new(410, "Expired", message)
     }
 
-    /// Returns that a resource version is newer than the server's.
-    pub(super) fn too_new(requested: u64, current: u64) -> Self {
+    /// Returns that a resource version is newer than the server's. Only kinds with a watch cache
+    /// say when to try again.
+    pub(super) fn too_new(requested: u64, current: u64, is_cached: bool) -> Self {
         let message = format!("Too large resource version: {requested}, current: {current}");
+        let mut details = json!({
+            "causes": [{
+                "reason": "ResourceVersionTooLarge",
+                "message": "Too large resource version",
+            }],
+        });
+        if is_cached {
+            details["retryAfterSeconds"] = json!(1);
+        }
         Self {
-            details: json!({
-                "causes": [{
-                    "reason": "ResourceVersionTooLarge",
-                    "message": "Too large resource version",
-                }],
-            }),
+            details,
             ..Self::new(504, "Timeout", format!("Timeout: {message}"))
         }
     }
