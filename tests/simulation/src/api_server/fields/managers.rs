@@ -480,7 +480,8 @@ mod tests {
         );
         let live = applied_by("m", &live, &json!({}), true).unwrap();
         assert_eq!(live["status"], json!({"phase": "q"}));
-        assert_eq!(names(&live), ["other".to_owned()].into());
+        // The first one owns the empty status that it applied.
+        assert_eq!(names(&live), ["m".to_owned(), "other".to_owned()].into());
     }
 
     #[test]

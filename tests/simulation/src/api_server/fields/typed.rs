@@ -442,7 +442,7 @@ mod tests {
         let merged = merged_with(&live, &json!({"set": ["c", "a", "e"], "list": ["y"]}));
         assert_eq!(
             merged,
-            json!({"set": ["b", "c", "a", "d", "e"], "list": ["y"]})
+            json!({"set": ["b", "c", "d", "a", "e"], "list": ["y"]})
         );
     }
 
