@@ -1,7 +1,8 @@
 """The local stack: a Kubernetes control plane, AWS, and a proxy to its registry, all on the loopback interface.
 
     python stack.py up --dir DIR [--detach]
-    python stack.py aws --dir DIR [--detach]    only the AWS emulation
+    python stack.py aws --dir DIR [--detach]           only the AWS emulation
+    python stack.py api-server --dir DIR [--detach]    only the API server and etcd
 
 Starts etcd, kube-apiserver, kube-controller-manager, the AWS emulation (tests/support/aws) and its registry proxy. When
 they are ready, it prints their addresses as one line of JSON. It runs until its stdin ends (not with --detach) or it gets
@@ -75,7 +76,12 @@ class Ended(BaseException):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = arguments.add_subparsers(required=True)
-    for name, kind, what in (("up", Stack, "a stack"), ("aws", AwsAlone, "the AWS emulation alone")):
+    kinds = {
+        "up": (Stack, "a stack"),
+        "aws": (AwsAlone, "the AWS emulation alone"),
+        "api-server": (ApiServerOnly, "the API server and etcd alone"),
+    }
+    for name, (kind, what) in kinds.items():
         command = commands.add_parser(name, help=f"start {what}, print its addresses, run until stdin ends or SIGTERM")
         command.add_argument("--dir", type=Path, required=True, help="the folder for its files; created if missing")
         command.add_argument("--detach", action="store_true", help="do not watch stdin: run until SIGTERM")
@@ -179,12 +185,12 @@ class Stack:
             "kubeconfig": str(kubeconfig),
             "server": server,
             "ca": str(self._kubernetes / "ca.crt"),
-            "awsEndpoint": f"http://{aws}",
-            "registryProxy": f"http://{proxy}",
+            "awsEndpoint": aws and f"http://{aws}",
+            "registryProxy": proxy and f"http://{proxy}",
             "auditLog": str(self._logs / "audit.jsonl"),
             "awsCallLog": str(call_log),
             "logs": str(self._logs),
-            "bin": {name: self._programs[name] for name in ("kubectl", "helm", "crane")},
+            "bin": {name: self._programs.get(name, "") for name in ("kubectl", "helm", "crane")},
             "pid": os.getpid(),
         }
 
@@ -268,6 +274,10 @@ class Stack:
             ],
         )
         self._wait("kube-apiserver", lambda: self._api_server_is_ready(server, admin))
+        self._start_controllers(server, controllers, admin, account_key)
+        return server, admin
+
+    def _start_controllers(self, server, controllers, admin, account_key):
         self._spawn(
             "kube-controller-manager",
             [
@@ -284,7 +294,6 @@ class Stack:
         # Created by a controller: once it exists, the controllers work.
         first_account = f"{server}/api/v1/namespaces/default/serviceaccounts/default"
         self._wait("kube-controller-manager", lambda: fetch(first_account, admin, self._kubernetes / "ca.crt"))
-        return server, admin
 
     def _users(self):
         """Returns further users of the API server: (token, name, group)."""
@@ -402,6 +411,19 @@ class AwsAlone(Stack):
         aws, call_log = self._start_emulation()
         self._wait("aws", lambda: fetch(f"http://{aws}/_ministack/ready"))
         return {"awsEndpoint": f"http://{aws}", "awsCallLog": str(call_log), "logs": str(self._logs), "pid": os.getpid()}
+
+
+class ApiServerOnly(Stack):
+    """The API server and etcd, without controllers."""
+
+    PROGRAMS = ["etcd", "kube-apiserver"]
+
+    def start(self):
+        server, admin = self._start_kubernetes(self._start_etcd())
+        return self._info(self._kubeconfig(ADMIN, server, admin), server, "", "", "")
+
+    def _start_controllers(self, server, controllers, admin, account_key):
+        pass
 
 
 def listening(host):

@@ -93,6 +93,16 @@ impl Stack {
         Self::start_by(&mut up(folder), folder)
     }
 
+    /// Starts the API server and etcd alone. There are no controllers, no AWS and no client
+    /// programs: their addresses and paths are empty.
+    ///
+    /// # Errors
+    /// When it does not start; standard error shows the reason.
+    pub fn start_api_server(name: &str) -> Result<Self> {
+        let folder = free_folder(name)?;
+        Self::start_by(&mut stack_py("api-server", &folder), &folder)
+    }
+
     /// Starts an entire cluster, with a node: `tests/support/node`. The node uses plain HTTP for
     /// the hosts in `plain_registries`.
     ///
