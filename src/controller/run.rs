@@ -3,15 +3,14 @@
 
 use super::compute_pool::ComputePool;
 use super::context::{Cloud, Cluster, Context, Runtime};
+use super::events::Events;
 use super::leadership::{self, Election, Leadership};
 use super::requeue::Pauses;
 use super::state::requests::{Requested, Requests};
 use super::state::watch_caches::{Cache, CacheSync, WatchCaches};
 use super::supervise::{Stop, Supervisor};
 use super::triggers::{Watches, reconcile_grants};
-use super::{
-    Edges, Settings, accounts, events, instrument, repository_policy, requeue, sweep, vanished,
-};
+use super::{Edges, Settings, accounts, instrument, repository_policy, requeue, sweep, vanished};
 use crate::aws::Aws;
 use crate::aws::rate_limit::{self, Work};
 use crate::clock::{Random, WallClock};
@@ -233,12 +232,7 @@ impl Operator {
             runtime: Runtime::new(
                 leadership,
                 client.clone(),
-                events::Events::new(
-                    client.clone(),
-                    settings.pod_name.clone(),
-                    clock.clone(),
-                    random.clone(),
-                ),
+                self.events(),
                 Pauses::new(settings.resync_interval, random.clone()),
                 stop.clone(),
             ),
@@ -256,6 +250,15 @@ impl Operator {
             requested,
             vanished,
         }
+    }
+
+    fn events(&self) -> Events {
+        Events::new(
+            self.client.clone(),
+            self.settings.pod_name.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+        )
     }
 
     /// Returns the installation ID of the cluster. Waits while the cluster cannot be reached: an
