@@ -226,8 +226,11 @@ proptest! {
     /// A document that removes access does not pass, however it was created.
     #[test]
     fn document_that_removes_access_is_rejected(before in some_grants(), gone in any::<prop::sample::Index>()) {
+        // Not `prop_assume`: proptest gives up after 1024 rejected cases, however many it runs.
+        if before.is_empty() {
+            return Ok(());
+        }
         let read = after(&plan(None, &before, &installation()).unwrap());
-        prop_assume!(read.is_some());
         let mut fewer = before.clone();
         fewer.remove(gone.index(before.len()));
         let next = after(&plan(None, &fewer, &installation()).unwrap());
