@@ -24,8 +24,8 @@ pub fn check_ca_bundle() -> Result<(), String> {
 
 /// Loads the configuration with the ambient credentials: environment, IRSA, Pod Identity, profile,
 /// instance profile. Honours `AWS_ENDPOINT_URL`. Turns the SDK's own retries off: of the failed
-/// calls, the clients of [`crate::aws::Account`] retry only throttled ones, and the reconciler decides
-/// about the others. `call_timeout` bounds an entire call, including its wait for the rate limit.
+/// calls, the clients of `aws::Account` retry only throttled ones, and the reconciler decides about
+/// the others. `call_timeout` bounds an entire call, including its wait for the rate limit.
 pub async fn load(call_timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(call_timeout)
