@@ -232,10 +232,11 @@ fn end_lines(depth: usize, into: &mut String) {
 /// Gives the lists of a document's statements another order, and another form to lists of one. The
 /// order of the statements stays.
 fn reword_document(document: &mut Value, rng: &mut fastrand::Rng) {
-    let statements = match document.get_mut("Statement") {
-        Some(Value::Array(list)) => list.as_mut_slice(),
-        Some(one) => std::slice::from_mut(one),
-        None => return,
+    if let Some(one @ Value::Object(_)) = document.get_mut("Statement") {
+        *one = Value::Array(vec![one.take()]);
+    }
+    let Some(statements) = document.get_mut("Statement").and_then(Value::as_array_mut) else {
+        return;
     };
     for value in statements
         .iter_mut()
