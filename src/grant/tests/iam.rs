@@ -69,14 +69,7 @@ impl Iam {
                 is_new(self.roles.insert(name, role))?;
             }
             Step::UpdateTrust { role, trust } => {
-                let sids: Vec<_> = trust
-                    .statements
-                    .iter()
-                    .filter_map(|s| s.sid_text())
-                    .collect();
-                if sids.iter().collect::<BTreeSet<_>>().len() < sids.len() {
-                    return Err("MalformedPolicyDocument");
-                }
+                has_unique_sids(&trust)?;
                 self.role(&role)?.trust = Ok(as_stored(&trust)?);
             }
             Step::UpdateMaxSession { role, seconds } => {
@@ -236,4 +229,17 @@ fn reword(value: &mut Value) {
         Value::Array(list) => list.reverse(),
         one => *one = Value::Array(vec![one.take()]),
     }
+}
+
+/// IAM refuses a document in which two statements have the same Sid.
+fn has_unique_sids(document: &Document) -> Result<(), &'static str> {
+    let sids: Vec<_> = document
+        .statements
+        .iter()
+        .filter_map(|statement| statement.sid_text())
+        .collect();
+    if sids.iter().collect::<BTreeSet<_>>().len() < sids.len() {
+        return Err("MalformedPolicyDocument");
+    }
+    Ok(())
 }

@@ -60,7 +60,7 @@ pub fn run_scenario(seed: u64, scenario: Scenario) -> Report {
             .build()
             .expect("a runtime");
         LocalSet::new().block_on(&runtime, async {
-            Run::new(seed, scenario).to_the_end().await
+            Run::new(seed, scenario).until_the_end().await
         })
     };
     entropy::in_own_thread(seed, run).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -101,7 +101,7 @@ impl Run {
         }
     }
 
-    async fn to_the_end(mut self) -> Report {
+    async fn until_the_end(mut self) -> Report {
         for _ in 0..self.scenario.replicas {
             self.start_replica();
         }

@@ -161,7 +161,7 @@ fn view(core: &Core, request: &Parsed, stale: Option<u64>) -> Result<View, Failu
         )),
         Some(wanted) if wanted > 0 && is_exact => {
             if wanted < core.store.compacted() {
-                let why = format!("The resourceVersion for the provided list is too old.");
+                let why = "The resourceVersion for the provided list is too old.".to_owned();
                 return Err(Failure::expired(why));
             }
             Ok(View {
