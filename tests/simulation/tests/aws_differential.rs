@@ -67,13 +67,7 @@ async fn random_calls_get_the_answers_of_the_emulation() {
         }
     }
     println!("calls, and how many succeeded: {operations:?}");
-    for known in KNOWN {
-        let times = met.get(known.name).copied().unwrap_or_default();
-        println!(
-            "{times} times: {} (right: {:?}; {})",
-            known.name, known.right, known.source
-        );
-    }
+    print_known(&met);
     let shown: Vec<String> = failures
         .iter()
         .map(|(group, (count, example))| format!("{group} ({count} times), as in {example}"))
@@ -93,6 +87,17 @@ async fn random_calls_get_the_answers_of_the_emulation() {
         stale.is_empty() || count < SEQUENCES,
         "listed differences that no longer occur: {stale:?}"
     );
+}
+
+/// Prints how often each listed difference was met.
+fn print_known(met: &BTreeMap<&str, usize>) {
+    for known in KNOWN {
+        let times = met.get(known.name).copied().unwrap_or_default();
+        println!(
+            "{times} times: {} (right: {:?}; {})",
+            known.name, known.right, known.source
+        );
+    }
 }
 
 /// How many trust policies are tried, each with a few requests.
