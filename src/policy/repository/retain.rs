@@ -367,8 +367,8 @@ mod tests {
     #[test]
     fn statement_that_joining_would_widen_is_not_joined() {
         let mut grant = wanted(1, true);
-        let callers = |id: &str| PrincipalSet::in_organizations([id.to_owned()], "111111111111");
-        grant.contributions[0].callers = callers("o-a1b2c3d4e5");
+        grant.contributions[0].callers =
+            PrincipalSet::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");
         let written = set(plan(None, &[grant.clone()], &installation())
             .unwrap()
             .change);
