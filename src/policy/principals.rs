@@ -140,18 +140,15 @@ impl PrincipalSet {
     /// Returns whether a joint statement for these and the other callers grants access to no
     /// further ones. If a root accompanies ARNs, each ARN must belong to one of the set's own
     /// roots: a statement that we did not write may have `*` or another account's root there. With
-    /// any other condition, every principal is paired with every value, so that principals or
-    /// values must be the same.
+    /// any other condition, every principal is paired with every value, so the principals must be
+    /// the same.
     pub(super) fn can_join(&self, others: &Self) -> bool {
         let widens_nothing = match self.kind {
             PrincipalSetKind::Named => true,
             PrincipalSetKind::NamedLike => self.is_exact() && others.is_exact(),
             PrincipalSetKind::InOrganization
             | PrincipalSetKind::InUnit
-            | PrincipalSetKind::ServiceFor => {
-                self.principals == others.principals
-                    || self.condition_values == others.condition_values
-            }
+            | PrincipalSetKind::ServiceFor => self.principals == others.principals,
         };
         self.kind == others.kind
             && self.excluded_account == others.excluded_account
@@ -478,6 +475,16 @@ mod tests {
         #[case] fits: bool,
     ) {
         assert_eq!(like(pattern, text), fits);
+    }
+
+    #[test]
+    fn callers_of_different_services_cannot_be_joined() {
+        let service = |name: &str, source: &str| PrincipalSet::service_for(name, [source.into()]);
+        let lambda = service("lambda.amazonaws.com", "arn:aws:lambda:r:2:function:*");
+        let another = service("lambda.amazonaws.com", "arn:aws:lambda:r:3:function:*");
+        let ecs = service("ecs.amazonaws.com", "arn:aws:lambda:r:2:function:*");
+        assert!(lambda.can_join(&another));
+        assert!(!lambda.can_join(&ecs));
     }
 
     #[test]

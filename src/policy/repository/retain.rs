@@ -367,9 +367,8 @@ mod tests {
     #[test]
     fn statement_that_joining_would_widen_is_not_joined() {
         let mut grant = wanted(1, true);
-        let organization = "o-a1b2c3d4e5".to_owned();
         grant.contributions[0].callers =
-            PrincipalSet::in_organizations([organization], "111111111111");
+            PrincipalSet::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");
         let written = set(plan(None, &[grant.clone()], &installation())
             .unwrap()
             .change);

@@ -285,8 +285,8 @@ proptest! {
     }
 }
 
-/// A property test found these cases: the grant that is retained once more shares its Sid with a
-/// statement that gives others access, because somebody edited it or because the access was retained
+/// A property test found the first case: the grant that is retained once more shares its Sid with
+/// a statement that gives others access. Somebody edited that statement, or the access was retained
 /// in steps.
 #[rstest]
 #[case::edited("ecr:*", &["arn:aws:iam::222222222222:root"])]

@@ -154,6 +154,8 @@ impl Run {
     }
 
     fn report(self, calm: Instant) -> Report {
+        self.environment.aws.stop_observing();
+        self.environment.api_server.stop_observing();
         let mut trace = self.operations;
         trace.extend(self.environment.aws.calls().iter().map(ToString::to_string));
         let requests = self.environment.api_server.take_log();

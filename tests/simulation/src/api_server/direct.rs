@@ -73,6 +73,11 @@ impl ApiServer {
         self.core().observers.push(Box::new(observer));
     }
 
+    /// Ends all observation. An observer that holds this server would keep it for ever.
+    pub fn stop_observing(&self) {
+        self.core().observers.clear();
+    }
+
     /// Returns the log of all requests since the last call of this method. It grows until then.
     pub fn take_log(&self) -> Vec<LoggedCall> {
         std::mem::take(&mut self.core().log)

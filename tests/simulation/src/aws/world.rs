@@ -129,6 +129,11 @@ impl World {
         self.core().observers.push(observer);
     }
 
+    /// Ends all observation. An observer that holds this world would keep it for ever.
+    pub fn stop_observing(&self) {
+        self.core().observers.clear();
+    }
+
     /// Replaces the hook that decides what goes wrong; `None` if nothing does.
     pub fn set_faults(&self, faults: Option<Arc<dyn Faults>>) {
         *self.0.faults.lock().expect("no panic while held") = faults;

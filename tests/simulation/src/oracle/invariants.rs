@@ -55,6 +55,9 @@ struct Found {
     violations: Vec<Violation>,
     /// The foreign statements that each access key saw at its last read of a repository's policy.
     read: BTreeMap<(String, Place), BTreeSet<String>>,
+    /// The grants whose finalizer was removed by hand. The operator finds what they left by itself,
+    /// and until then it may be there.
+    removed_by_hand: Vec<Asked>,
 }
 
 impl Oracle {
@@ -156,7 +159,8 @@ impl Oracle {
 
     /// Checks that no access is left of a grant that the operator let go.
     fn check_revoked(&self, gone: &Asked, store: &Store) {
-        let others = Asked::all(store);
+        let mut others = Asked::all(store);
+        others.extend(self.found().removed_by_hand.clone());
         self.aws.read(|state| {
             for place in super::places(state) {
                 let ours: Vec<_> = policy_of(state, &place)
@@ -254,9 +258,15 @@ impl aws::Observer for Oracle {
 
 impl api::Observer for Oracle {
     fn after(&mut self, call: Option<&request::Call>, change: &store::Change, store: &Store) {
+        if change.key.kind != Kind::Grant || !change.is_deletion {
+            return;
+        }
+        let gone = Asked::of(change.new.value());
         // Without a call, somebody removed the finalizer by hand.
-        if change.key.kind == Kind::Grant && change.is_deletion && call.is_some() {
-            self.check_revoked(&Asked::of(change.new.value()), store);
+        if call.is_some() {
+            self.check_revoked(&gone, store);
+        } else {
+            self.found().removed_by_hand.push(gone);
         }
     }
 }
