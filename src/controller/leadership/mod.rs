@@ -57,8 +57,8 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
         telemetry.metrics.leader.set(1);
         let (finished, end) = tokio::sync::oneshot::channel::<()>();
         let (held, readiness) = (leadership.clone(), telemetry.readiness.clone());
-        // A task of its own, so that the Lease is renewed however busy the work is. It ends with the
-        // set.
+        // A task of its own, so that the Lease is renewed however busy the work is. It ends with
+        // the set.
         let mut holding = JoinSet::new();
         holding.spawn(async move {
             let lost = tokio::select! {

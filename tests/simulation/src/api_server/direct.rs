@@ -290,12 +290,13 @@ fn set(object: &mut Value, map: &str, name: &str, value: Option<&str>) {
 mod tests {
     use super::*;
 
-    fn is_shared_by_threads<T: Send + Sync>() -> bool {
-        true
-    }
+    fn may_be_shared(_: &(impl Send + Sync)) {}
 
-    #[test]
-    fn server_and_connections_are_shared_by_threads() {
-        assert!(is_shared_by_threads::<ApiServer>() && is_shared_by_threads::<Connection>());
+    #[tokio::test]
+    async fn server_and_connections_may_be_shared_by_threads() {
+        let clock = WallClock::starting_at("2026-01-01T00:00:00Z".parse().expect("a time"));
+        let server = ApiServer::new(1, clock);
+        may_be_shared(&server);
+        may_be_shared(&server.connect("a client"));
     }
 }

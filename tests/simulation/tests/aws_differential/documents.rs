@@ -184,7 +184,7 @@ pub fn identity(rng: &mut Rng) -> String {
         "ecr:*",
         "ecr:BatchGetImage",
         "*",
-        "s3:Get?bject",
+        "s3:G?tObject",
         "nonsense",
     ];
     let resources = ["*", "arn:aws:ecr:*:*:repository/a+b", "here"];
