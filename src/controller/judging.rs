@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// Number of grants that are evaluated at a time, so that tenants do not use all processors.
 const AT_A_TIME: u16 = 2;
 
+/// The key of the slots. All evaluations share them.
+const EVALUATIONS: &str = "evaluations";
+
 /// The time limit for the evaluation of one grant.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -69,7 +72,7 @@ impl Judging {
                 urgency: Priority::Change,
                 tenant,
             };
-            let turn = rate_limit::with(work, self.turns.enter("", false)).await;
+            let turn = rate_limit::with(work, self.turns.enter(EVALUATIONS, false)).await;
             let patience = self.patience;
             // Thousands of repositories take a while: the Lease is renewed meanwhile.
             let judging = self.pool.compute(move || {

@@ -56,7 +56,7 @@ mod tests;
 
 pub use decision::{Decision, GrantInput, RuleContext, grant_if_enforced, meant};
 pub use model::Grant;
-pub use names::{AccountId, GrantName, RepositoryPattern};
+pub use names::{AccountId, Contributor, GrantName, RepositoryPattern};
 pub use validate::{AccountLookup, validate};
 
 use crate::api::conditions::Reason;

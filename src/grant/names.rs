@@ -158,6 +158,15 @@ pub struct GrantName {
     pub name: String,
 }
 
+/// Whose access a repository policy contains for this installation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Contributor {
+    /// Grants that the operator cannot read or has not seen yet. It keeps their access.
+    UnknownGrants,
+    /// A grant.
+    Grant(GrantName),
+}
+
 impl GrantName {
     /// Returns a name for a resource of this grant in AWS. It has at most `longest` bytes and is
     /// readable. A hash distinguishes it from every other grant's name, even after truncation.

@@ -19,7 +19,7 @@ use crate::controller::state::recent::Revoked;
 use crate::controller::state::repository::{RepositoryKey, Standings, SyncOutcome, SyncResult};
 use crate::grant::claims::{Place, Unrevoked};
 use crate::grant::status::{RepositoryOutcome, StatusPart};
-use crate::grant::{Grant, Problem, RepositoryPattern};
+use crate::grant::{Contributor, Grant, Problem, RepositoryPattern};
 use futures::StreamExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -238,7 +238,7 @@ impl Apply<'_> {
             repository: repository.clone(),
             changed: standings.changed.is_some(),
         });
-        let is_retained = standings.retained.contains(&self.request.owner.grant);
+        let is_retained = standings.retained.contains(&self.contributor());
         self.not_retained(repository, is_retained, standings.contested.as_ref())
     }
 
@@ -343,6 +343,11 @@ impl Apply<'_> {
         stage
     }
 
+    /// Returns this grant among those whose access a repository policy contains.
+    fn contributor(&self) -> Contributor {
+        Contributor::Grant(self.request.owner.grant.clone())
+    }
+
     /// Notes the preview of one repository policy. Returns what the grant's status says of it.
     fn note_preview(
         &self,
@@ -357,16 +362,17 @@ impl Apply<'_> {
             policy,
         }: PolicyPreview,
     ) -> Result<(), Problem> {
-        let name = &self.request.owner.grant;
+        let contributor = self.contributor();
         let is_pending = change.is_some();
         stage.log.changes.extend(change);
         if is_reached {
             let policy = policy.map(Arc::new);
             stage.reads.push((repository.clone(), Ok(policy)));
         }
-        if let Some(problem) = self.not_retained(repository, retained.contains(name), None) {
+        if let Some(problem) = self.not_retained(repository, retained.contains(&contributor), None)
+        {
             Err(problem)
-        } else if left_out.contains(name) {
+        } else if left_out.contains(&contributor) {
             Err(does_not_fit(repository, full_percent(characters)))
         } else if is_pending {
             let message = "a change of its policy is pending";
@@ -411,13 +417,14 @@ impl Apply<'_> {
             policy: _,
         }: Standings,
     ) -> RepositoryOutcome {
-        let name = &self.request.owner.grant;
+        let contributor = self.contributor();
         let full_percent = full_percent(characters);
-        let result = if let Some(problem) = contested.or_else(|| refused.get(name).cloned()) {
+        let result = if let Some(problem) = contested.or_else(|| refused.get(&contributor).cloned())
+        {
             Err(problem)
-        } else if granted.contains(name) {
+        } else if granted.contains(&contributor) {
             Ok(())
-        } else if left_out.contains(name) {
+        } else if left_out.contains(&contributor) {
             Err(does_not_fit(repository, full_percent))
         } else {
             Err(not_in_yet(repository))

@@ -7,7 +7,9 @@ use crate::controller::patch;
 use crate::controller::second_writer;
 use crate::controller::state::repository::RepositoryKey;
 use crate::grant::validate::no_account;
-use crate::grant::{AccountLookup, Decision, Grant, GrantInput, GrantName, Problem, meant};
+use crate::grant::{
+    AccountLookup, Contributor, Decision, Grant, GrantInput, GrantName, Problem, meant,
+};
 use crate::policy::Document;
 use crate::policy::repository::current::own_contributions;
 use crate::policy::repository::{Contribution, GrantContribution};
@@ -44,7 +46,7 @@ pub fn of(
     cluster: &Cluster,
     repository: &RepositoryKey,
     hypothesis: Hypothesis<'_>,
-) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
+) -> Result<Vec<GrantContribution<Contributor>>, Problem> {
     collect(cluster, repository, hypothesis, |_| true)
 }
 
@@ -57,7 +59,7 @@ pub fn of(
 pub fn on_record(
     cluster: &Cluster,
     repository: &RepositoryKey,
-) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
+) -> Result<Vec<GrantContribution<Contributor>>, Problem> {
     collect(
         cluster,
         repository,
@@ -71,7 +73,7 @@ fn collect(
     repository: &RepositoryKey,
     hypothesis: Hypothesis<'_>,
     counts_without_record: impl Fn(&CrossAccountRegistryGrant) -> bool,
-) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
+) -> Result<Vec<GrantContribution<Contributor>>, Problem> {
     if cluster.watch_caches.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
@@ -120,7 +122,7 @@ fn collect(
         }
         let is_kept = stays_as.is_none() && (waits || is_lost.contains(&id));
         let mut contribution = GrantContribution {
-            id,
+            id: Contributor::Grant(id),
             contributions: Vec::new(),
             replaces,
             stays_as,
@@ -141,7 +143,7 @@ fn contribute(
     resource: &CrossAccountRegistryGrant,
     grant: &Grant,
     repository: &RepositoryKey,
-    contribution: &mut GrantContribution<GrantName>,
+    contribution: &mut GrantContribution<Contributor>,
 ) {
     let region = &repository.region;
     let role = cluster.claims_cache.role_is_ours(resource);
@@ -154,7 +156,7 @@ fn contribute(
 }
 
 /// Adds nothing for the grant, and keeps its access that is there.
-fn keep_what_is_there(contribution: &mut GrantContribution<GrantName>) {
+fn keep_what_is_there(contribution: &mut GrantContribution<Contributor>) {
     contribution.contributions.clear();
     let if_there = contribution.if_there.iter().flat_map(Contribution::each);
     contribution.if_there = if_there.collect();
@@ -163,8 +165,8 @@ fn keep_what_is_there(contribution: &mut GrantContribution<GrantName>) {
 /// Returns a contribution whose parts do not overlap. `None`: there is nothing in it. A retained
 /// grant is included even where it has no access, so that it is reported as retained.
 fn completed(
-    mut contribution: GrantContribution<GrantName>,
-) -> Option<GrantContribution<GrantName>> {
+    mut contribution: GrantContribution<Contributor>,
+) -> Option<GrantContribution<Contributor>> {
     let GrantContribution {
         id: _,
         contributions,
@@ -188,7 +190,7 @@ pub fn of_unknown(
     cloud: &Cloud,
     repository: &RepositoryKey,
     current: Option<&str>,
-) -> Option<GrantContribution<GrantName>> {
+) -> Option<GrantContribution<Contributor>> {
     let may_exist = cluster.unknown.may_exist();
     if !may_exist && second_writer::paused(cluster, &repository.account).is_none() {
         return None;
@@ -208,10 +210,7 @@ pub fn of_unknown(
     };
     let contributions: Vec<Contribution> = held.into_iter().filter_map(of_others).collect();
     (!contributions.is_empty()).then(|| GrantContribution {
-        id: GrantName {
-            namespace: String::new(),
-            name: String::new(),
-        },
+        id: Contributor::UnknownGrants,
         contributions,
         replaces: BTreeSet::new(),
         stays_as: None,
@@ -261,7 +260,10 @@ fn recorded(cluster: &Cluster, repository: &RepositoryKey) -> Vec<Contribution> 
 }
 
 /// Returns the contribution of a grant once it is enforced.
-fn if_enforced(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContribution<GrantName>> {
+fn if_enforced(
+    grant: &Grant,
+    repository: &RepositoryKey,
+) -> Option<GrantContribution<Contributor>> {
     let reached = grant.reaches(&repository.region, &repository.name);
     let contributions = if reached {
         grant.contributions(&repository.region, true)
@@ -269,7 +271,7 @@ fn if_enforced(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContrib
         Vec::new()
     };
     (!contributions.is_empty()).then(|| GrantContribution {
-        id: grant.name.clone(),
+        id: Contributor::Grant(grant.name.clone()),
         contributions,
         replaces: grant.replaces.clone(),
         stays_as: None,

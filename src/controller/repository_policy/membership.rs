@@ -4,7 +4,7 @@
 use crate::api::conditions::Reason;
 use crate::aws::error::AwsError;
 use crate::controller::state::repository::{RepositoryKey, Standings};
-use crate::grant::{GrantName, Problem};
+use crate::grant::{Contributor, Problem};
 use crate::policy::repository::allowed::Allowed;
 use crate::policy::repository::keep::unasked;
 use crate::policy::repository::scope::asked;
@@ -21,8 +21,8 @@ pub struct SyncEnd<'a> {
     pub installation: &'a Installation,
     pub repository: &'a RepositoryKey,
     pub search: &'a Search<AwsError>,
-    pub grants: &'a [GrantContribution<GrantName>],
-    pub plan: Plan<GrantName>,
+    pub grants: &'a [GrantContribution<Contributor>],
+    pub plan: Plan<Contributor>,
     /// The current policy.
     pub policy: Option<Document>,
     /// Whether the plan was not carried out, because somebody else keeps undoing it.
@@ -95,7 +95,7 @@ impl SyncEnd<'_> {
 
     /// Returns the grants that are in the policy. A plan that was carried out shows it. Otherwise
     /// the policy itself does.
-    fn granted(&self, grants: &[GrantContribution<GrantName>]) -> BTreeSet<GrantName> {
+    fn granted(&self, grants: &[GrantContribution<Contributor>]) -> BTreeSet<Contributor> {
         let complete = self.is_complete();
         let in_policy = Allowed::by(self.policy.iter().flat_map(|policy| &policy.statements));
         grants
@@ -116,9 +116,9 @@ impl SyncEnd<'_> {
     /// Returns the grants that could not be added, with the reason.
     fn refused(
         &self,
-        grants: &[GrantContribution<GrantName>],
-        granted: &BTreeSet<GrantName>,
-    ) -> BTreeMap<GrantName, Problem> {
+        grants: &[GrantContribution<Contributor>],
+        granted: &BTreeSet<Contributor>,
+    ) -> BTreeMap<Contributor, Problem> {
         grants
             .iter()
             .filter(|grant| !grant.contributions.is_empty() && !granted.contains(&grant.id))
@@ -126,7 +126,7 @@ impl SyncEnd<'_> {
             .collect()
     }
 
-    fn refusal(&self, grant: &GrantContribution<GrantName>) -> Option<Problem> {
+    fn refusal(&self, grant: &GrantContribution<Contributor>) -> Option<Problem> {
         let refused = self.search.refused();
         let by_principal = grant
             .contributions
@@ -173,7 +173,7 @@ fn refused_principal(repository: &RepositoryKey, principal: &str, fault: &AwsErr
 /// Reports that nothing can be written. A status never names principals of other grants.
 fn cannot_be_written(
     repository: &RepositoryKey,
-    plan: &Plan<GrantName>,
+    plan: &Plan<Contributor>,
     blocked: &Blocked<AwsError>,
 ) -> Problem {
     let Blocked { by, answer, .. } = blocked;
@@ -237,7 +237,7 @@ pub fn unreadable(repository: &RepositoryKey, error: &dyn std::error::Error) -> 
 
 /// Reports that somebody else keeps undoing our statements. The grant's status gives the number of
 /// foreign statements; the account's status and the log contain their Sids.
-pub fn contested(repository: &RepositoryKey, plan: &Plan<GrantName>) -> Problem {
+pub fn contested(repository: &RepositoryKey, plan: &Plan<Contributor>) -> Problem {
     tracing::warn!(account = %repository.account, region = repository.region, repository = repository.name, foreign = plan.foreign, sids = ?plan.foreign_sids, "another tool keeps replacing the repository policy");
     let others = match plan.foreign {
         0 => "no other statements".to_owned(),

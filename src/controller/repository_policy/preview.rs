@@ -7,7 +7,7 @@ use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::sync::{changes, planned};
 use crate::controller::state::repository::RepositoryKey;
 use crate::grant::change::Change as Planned;
-use crate::grant::{GrantName, Problem};
+use crate::grant::{Contributor, Problem};
 use crate::policy::Document;
 use std::collections::BTreeSet;
 
@@ -53,9 +53,9 @@ pub async fn preview(
 pub struct PolicyPreview {
     pub change: Option<Planned>,
     /// The grants that would not fit.
-    pub left_out: BTreeSet<GrantName>,
+    pub left_out: BTreeSet<Contributor>,
     /// The grants whose access is retained.
-    pub retained: BTreeSet<GrantName>,
+    pub retained: BTreeSet<Contributor>,
     pub characters: usize,
     /// The current policy.
     pub policy: Option<Document>,

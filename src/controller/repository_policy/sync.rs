@@ -18,7 +18,7 @@ use crate::controller::state::repository::{
     Freshness, RepositoryKey, Standings, SyncOutcome, SyncResult,
 };
 use crate::grant::change::Change as Planned;
-use crate::grant::{GrantName, Problem};
+use crate::grant::{Contributor, Problem};
 use crate::policy::repository::keep::Checked;
 use crate::policy::repository::search::Next;
 use crate::policy::repository::{
@@ -68,7 +68,7 @@ async fn attempt(
     // Contributions depend on the grants' records, so those come first.
     restored::find_records(context, account, repository).await?;
     let wanted = || contributions::of(&context.cluster, repository, Hypothesis::Stored);
-    let pass = async |memory: &mut PolicyMemory, wanted: &[GrantContribution<GrantName>]| {
+    let pass = async |memory: &mut PolicyMemory, wanted: &[GrantContribution<Contributor>]| {
         let mut looked = look(context, account, repository, memory, wanted).await;
         if let Ok(SyncOutcome::UpToDate(standings)) = &mut looked {
             match who {
@@ -122,11 +122,13 @@ fn remember(
         ..
     }: &Standings,
 ) {
-    let outside: BTreeSet<GrantName> = left_out.iter().chain(refused.keys()).cloned().collect();
+    let outside: BTreeSet<Contributor> = left_out.iter().chain(refused.keys()).cloned().collect();
     let pushed_out = memory.granted.intersection(&outside);
     let let_in = memory.outside.intersection(granted);
-    for name in pushed_out.chain(let_in) {
-        context.cluster.requests.reconcile(name);
+    for contributor in pushed_out.chain(let_in) {
+        if let Contributor::Grant(name) = contributor {
+            context.cluster.requests.reconcile(name);
+        }
     }
     (memory.granted, memory.outside) = (granted.clone(), outside);
 }
@@ -137,7 +139,7 @@ struct Pass<'a> {
     account: &'a Account,
     repository: &'a RepositoryKey,
     memory: &'a mut PolicyMemory,
-    grants: Vec<GrantContribution<GrantName>>,
+    grants: Vec<GrantContribution<Contributor>>,
     /// Foreign statements that ours have replaced before, and that are there again.
     again: BTreeSet<String>,
     /// What to do about them. `None`: the policy was not read yet.
@@ -163,7 +165,7 @@ async fn look(
     account: &Account,
     repository: &RepositoryKey,
     memory: &mut PolicyMemory,
-    grants: &[GrantContribution<GrantName>],
+    grants: &[GrantContribution<Contributor>],
 ) -> SyncResult {
     let mut pass = Pass {
         context,
@@ -222,13 +224,13 @@ async fn look(
 
 impl Pass<'_> {
     /// Computes the next document, given the policy as it was just read.
-    fn next(&mut self, current: Option<&str>) -> Result<Next<GrantName>, Problem> {
+    fn next(&mut self, current: Option<&str>) -> Result<Next<Contributor>, Problem> {
         let Context { cluster, cloud, .. } = self.context;
         let unknown = contributions::of_unknown(cluster, cloud, self.repository, current);
         if self.replacing.is_none() {
             self.replacing = Some(self.judge_replacing(current)?);
         }
-        let all: Cow<'_, [GrantContribution<GrantName>]> = match unknown {
+        let all: Cow<'_, [GrantContribution<Contributor>]> = match unknown {
             Some(unknown) => [unknown]
                 .into_iter()
                 .chain(self.grants.iter().cloned())
@@ -271,7 +273,7 @@ impl Pass<'_> {
 
     /// Notes the policy as the sync found it, once. Returns what to do about changes that somebody
     /// else made to our statements.
-    fn begin(&mut self, plan: &Plan<GrantName>) -> ContentionAction {
+    fn begin(&mut self, plan: &Plan<Contributor>) -> ContentionAction {
         if let Some(begun) = &self.begun {
             return begun.action;
         }
@@ -291,7 +293,7 @@ impl Pass<'_> {
     /// Writes a document. Returns whether the search has ended with it.
     async fn write(
         &mut self,
-        plan: &Plan<GrantName>,
+        plan: &Plan<Contributor>,
         write: &Checked,
         asked: Instant,
     ) -> Result<bool, Problem> {
@@ -348,7 +350,7 @@ impl Pass<'_> {
     }
 
     /// Notes the result of the sync, and returns it. `policy` is the current policy.
-    fn finish(mut self, plan: Plan<GrantName>, policy: Option<Document>) -> SyncOutcome {
+    fn finish(mut self, plan: Plan<Contributor>, policy: Option<Document>) -> SyncOutcome {
         let (context, repository) = (self.context, self.repository);
         let now = Instant::now();
         let action = self.begin(&plan);
@@ -447,7 +449,7 @@ fn change(
 
 pub(in crate::controller) fn changes(
     repository: &RepositoryKey,
-    plan: &Plan<GrantName>,
+    plan: &Plan<Contributor>,
 ) -> Option<Planned> {
     let RepositoryKey {
         account,
@@ -461,8 +463,8 @@ pub(in crate::controller) fn planned(
     installation: &Installation,
     repository: &RepositoryKey,
     current: Option<&str>,
-    grants: &[GrantContribution<GrantName>],
-) -> Result<Plan<GrantName>, Problem> {
+    grants: &[GrantContribution<Contributor>],
+) -> Result<Plan<Contributor>, Problem> {
     repository::plan(current, grants, installation)
         .map_err(|error| membership::unreadable(repository, &error))
 }

@@ -5,7 +5,7 @@
 use crate::controller::state::policy_memory::PolicyMemory;
 use crate::controller::state::repository::{Freshness, RepositoryKey, SyncOutcome, SyncResult};
 use crate::controller::state::second_writers::OwnAccess;
-use crate::grant::{GrantName, Problem};
+use crate::grant::{Contributor, Problem};
 use crate::policy::repository::GrantContribution;
 use std::collections::HashMap;
 use std::fmt;
@@ -113,7 +113,7 @@ impl Coalescer {
 
     /// Computes a hash that nobody outside can foresee, because contributions contain tenants'
     /// text.
-    fn hash(&self, wanted: &[GrantContribution<GrantName>]) -> Option<u64> {
+    fn hash(&self, wanted: &[GrantContribution<Contributor>]) -> Option<u64> {
         let mut hasher = self.1.build_hasher();
         fmt::Write::write_fmt(&mut Hashing(&mut hasher), format_args!("{wanted:?}")).ok()?;
         Some(hasher.finish())
@@ -126,8 +126,8 @@ impl Coalescer {
         &self,
         key: &RepositoryKey,
         who: Freshness,
-        wanted: impl Fn() -> Result<Vec<GrantContribution<GrantName>>, Problem>,
-        pass: impl AsyncFnOnce(&mut PolicyMemory, &[GrantContribution<GrantName>]) -> SyncResult,
+        wanted: impl Fn() -> Result<Vec<GrantContribution<Contributor>>, Problem>,
+        pass: impl AsyncFnOnce(&mut PolicyMemory, &[GrantContribution<Contributor>]) -> SyncResult,
     ) -> SyncResult {
         let slot = self.slot(key);
         let ticket = slot.tickets.fetch_add(1, Ordering::SeqCst) + 1;
@@ -135,7 +135,7 @@ impl Coalescer {
         if let Some(last) = &state.last {
             let the_same = |last: &Pass| {
                 let unchanged =
-                    |wanted: Vec<GrantContribution<GrantName>>| self.hash(&wanted) == last.wanted;
+                    |wanted: Vec<GrantContribution<Contributor>>| self.hash(&wanted) == last.wanted;
                 last.outcome.is_ok() && last.wanted.is_some() && wanted().is_ok_and(unchanged)
             };
             let good_enough = match who {
@@ -237,6 +237,7 @@ impl Coalescer {
 mod tests {
     use super::*;
     use crate::api::conditions::Reason;
+    use crate::grant::GrantName;
     use std::collections::BTreeSet;
     use std::sync::atomic::AtomicUsize;
 
@@ -249,7 +250,7 @@ mod tests {
     }
 
     async fn ask(coalescer: &Coalescer, who: Freshness, passes: &AtomicUsize) -> SyncResult {
-        let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
+        let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<Contributor>]| {
             passes.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             Ok(SyncOutcome::NoRepository)
@@ -288,10 +289,10 @@ mod tests {
             ask(&coalescer, hour, &passes).await.unwrap();
         }
         assert_eq!(passes.load(Ordering::SeqCst), 1);
-        let name = GrantName {
+        let name = Contributor::Grant(GrantName {
             namespace: "n".into(),
             name: "g".into(),
-        };
+        });
         let more = || {
             Ok(vec![GrantContribution {
                 id: name.clone(),
@@ -301,7 +302,7 @@ mod tests {
                 if_there: Vec::new(),
             }])
         };
-        let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
+        let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<Contributor>]| {
             Ok(SyncOutcome::UpToDate(Box::default()))
         };
         assert_eq!(
@@ -324,7 +325,7 @@ mod tests {
     #[tokio::test]
     async fn failed_sync_serves_no_later_caller() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
-        let failing = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
+        let failing = async |_: &mut PolicyMemory, _: &[GrantContribution<Contributor>]| {
             Err(Problem::new(Reason::Unavailable, ""))
         };
         let _ = coalescer
@@ -351,9 +352,11 @@ mod tests {
             pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
         };
         let coalescer = Coalescer::default();
-        let name = |number: usize| GrantName {
-            namespace: format!("team-{number}"),
-            name: format!("grant-{number}"),
+        let name = |number: usize| {
+            Contributor::Grant(GrantName {
+                namespace: format!("team-{number}"),
+                name: format!("grant-{number}"),
+            })
         };
         let wanted = || {
             let of = |number: usize| GrantContribution {
@@ -377,7 +380,7 @@ mod tests {
                 name: format!("app-{number}"),
                 ..key()
             };
-            let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
+            let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<Contributor>]| {
                 let granted = (0..200).map(name).collect();
                 Ok(SyncOutcome::UpToDate(Box::new(Standings {
                     granted,
@@ -400,7 +403,7 @@ mod tests {
             coalescer.to_look_after(Duration::ZERO).await.is_empty(),
             "nothing was written"
         );
-        let writing = async |memory: &mut PolicyMemory, _: &[GrantContribution<GrantName>]| {
+        let writing = async |memory: &mut PolicyMemory, _: &[GrantContribution<Contributor>]| {
             memory.written = Some(Instant::now());
             Ok(SyncOutcome::NoRepository)
         };

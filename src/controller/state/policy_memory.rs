@@ -2,7 +2,7 @@
 
 use crate::aws::error::AwsError;
 use crate::controller::state::contention::Contest;
-use crate::grant::GrantName;
+use crate::grant::Contributor;
 use crate::policy::repository::search::Search;
 use std::collections::BTreeSet;
 use tokio::time::Instant;
@@ -24,8 +24,8 @@ pub struct PolicyMemory {
     pub untold: bool,
     /// The grants that were in the policy after the last sync, and those that were not, because
     /// they did not fit or AWS refused them.
-    pub granted: BTreeSet<GrantName>,
-    pub outside: BTreeSet<GrantName>,
+    pub granted: BTreeSet<Contributor>,
+    pub outside: BTreeSet<Contributor>,
 }
 
 impl Default for PolicyMemory {

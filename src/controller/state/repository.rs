@@ -1,7 +1,7 @@
 //! Identity of a repository, and the outcome of a sync of its policy.
 
 use crate::grant::change::Change as Planned;
-use crate::grant::{AccountId, GrantName, Problem};
+use crate::grant::{AccountId, Contributor, Problem};
 use crate::policy::Document;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -64,11 +64,11 @@ pub enum SyncOutcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standings {
     /// The grants that have access.
-    pub granted: BTreeSet<GrantName>,
+    pub granted: BTreeSet<Contributor>,
     /// The grants that did not fit.
-    pub left_out: BTreeSet<GrantName>,
+    pub left_out: BTreeSet<Contributor>,
     /// The grants whose access was moved into unowned statements, as they asked.
-    pub retained: BTreeSet<GrantName>,
+    pub retained: BTreeSet<Contributor>,
     /// Its length, in characters.
     pub characters: usize,
     /// Foreign statements that ours have replaced since the start.
@@ -77,7 +77,7 @@ pub struct Standings {
     pub kept: BTreeMap<String, String>,
     /// The grants that could not be added, because AWS refuses a policy that names one of their
     /// principals, or any policy at all.
-    pub refused: BTreeMap<GrantName, Problem>,
+    pub refused: BTreeMap<Contributor, Problem>,
     /// The reason why access is left in the policy that no grant asks for.
     pub unrevoked: Option<Problem>,
     /// Notices for people, to be published as Events.
