@@ -22,9 +22,8 @@ const LONGEST_NOTE: usize = 1_000;
 /// The name of this controller in its Events.
 const CONTROLLER: &str = "registry-grants";
 
-/// How long repetitions of a note are counted in one Event. The API server keeps an Event for an
-/// hour by default.
-const COUNTED_FOR: Duration = Duration::from_secs(600);
+/// How long after its last repetition an Event is updated: as long as by kube's recorder.
+const COUNTED_FOR: Duration = Duration::from_secs(360);
 
 /// Publisher of Events. An Event that cannot be published is logged, and never stops the work that
 /// it reports.

@@ -190,7 +190,7 @@ impl Operator {
         );
     }
 
-    /// Connects to AWS, and creates the context of one term with empty caches.
+    /// Creates the context of one term, with empty caches.
     fn begin_term(&self, installation: &Installation, leadership: Arc<Leadership>) -> TermStart {
         let Self {
             settings,

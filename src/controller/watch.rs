@@ -104,11 +104,10 @@ pub fn namespaces(
             Ok(Event::InitDone) => Ok(Event::InitDone),
             Err(error) => return std::future::ready(Some(Err(error))),
         };
-        // The cache keeps the last known labels.
         let understood = understood.inspect_err(|invalid| {
             tracing::error!(
                 namespace = invalid.metadata.name,
-                "failed to parse a namespace, keeping its last known labels: {invalid}"
+                "failed to parse a namespace, ignoring this version of it: {invalid}"
             );
         });
         std::future::ready(understood.ok().map(|event| Ok(slim(event, labels_alone))))

@@ -363,6 +363,28 @@ mod tests {
         );
     }
 
+    /// Somebody limited the organization's members to one account of it.
+    #[test]
+    fn statement_for_fewer_principals_does_not_replace_ours() {
+        let mut grant = wanted(1, true);
+        let organization = "o-a1b2c3d4e5".to_owned();
+        grant.contributions[0].callers =
+            PrincipalSet::in_organizations([organization], "111111111111");
+        let written = set(plan(None, &[grant.clone()], &installation())
+            .unwrap()
+            .change);
+        let edited = written.to_string().replace(r#"{"AWS":"*"}"#, ROOT);
+        assert_ne!(edited, written.to_string());
+        let after = set(plan(Some(&edited), &[grant], &installation())
+            .unwrap()
+            .change);
+        let meanings: Vec<_> = after.statements.iter().map(Statement::meaning).collect();
+        assert!(
+            meanings.contains(&written.statements[0].meaning()),
+            "{after}"
+        );
+    }
+
     /// Joined with ours, the edited statement would allow everybody in its own organization.
     #[test]
     fn statement_that_joining_would_widen_is_not_joined() {
