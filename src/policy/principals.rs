@@ -271,9 +271,8 @@ impl PrincipalSet {
         let value = value.map(String::as_str).unwrap_or_default();
         let named = self.principals.contains(principal);
         // A foreign statement may limit the members of an organization to a principal of it.
-        let among_all = named || self.principals.contains("*");
-        let excepted =
-            self.excluded_account.is_none() || self.excluded_account == one.excluded_account;
+        let members = (named || self.principals.contains("*"))
+            && (self.excluded_account.is_none() || self.excluded_account == one.excluded_account);
         match (self.kind, one.kind) {
             (PrincipalSetKind::Named, PrincipalSetKind::Named) => {
                 named || self.has_root_of(principal)
@@ -288,19 +287,16 @@ impl PrincipalSet {
                     && self.is_like(principal)
             }
             (PrincipalSetKind::InOrganization, PrincipalSetKind::InOrganization) => {
-                among_all && excepted && self.condition_values.contains(value)
+                members && self.condition_values.contains(value)
             }
             (PrincipalSetKind::InOrganization, PrincipalSetKind::InUnit) => {
-                among_all
-                    && excepted
+                members
                     && value
                         .split('/')
                         .next()
                         .is_some_and(|organization| self.condition_values.contains(organization))
             }
-            (PrincipalSetKind::InUnit, PrincipalSetKind::InUnit) => {
-                among_all && excepted && self.is_like(value)
-            }
+            (PrincipalSetKind::InUnit, PrincipalSetKind::InUnit) => members && self.is_like(value),
             (PrincipalSetKind::ServiceFor, PrincipalSetKind::ServiceFor) => {
                 named && self.is_like(value)
             }
