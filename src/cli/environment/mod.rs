@@ -1,5 +1,5 @@
-//! What the process finds around it: connections, credentials and stop signals. No code of ours below
-//! the CLI reads the environment or handles signals: the CLI passes all of it in.
+//! What the process finds around it: connections, credentials and stop signals. No code of ours
+//! below the CLI reads the environment or handles signals: the CLI passes all of it in.
 //!
 //! - [`aws`]: the SDK's configuration.
 //! - `ca_bundle`: the certificates in `AWS_CA_BUNDLE`.
