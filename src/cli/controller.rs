@@ -9,6 +9,7 @@ use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logs::{self, Format};
 use crate::telemetry::traces::Traces;
+use futures::FutureExt as _;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -201,7 +202,7 @@ async fn edges(settings: &Settings, health_address: SocketAddr) -> Result<Edges,
         api_server,
         aws: aws::load(settings.call_timeout).await,
         listener: Some(listener),
-        stop: Box::pin(stop),
+        stop: stop.boxed().shared(),
         identity,
         telemetry: Telemetry::default(),
         clock: WallClock::system(),

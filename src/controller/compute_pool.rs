@@ -1,8 +1,7 @@
 //! Where computations run that take too long for the task that waits for them.
 
 use crate::controller::supervise::Panicked;
-use futures::FutureExt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Where long computations run.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +27,9 @@ impl ComputePool {
                     // The runtime shuts down and no longer starts computations.
                     Err(error) => Panicked::because(error.to_string()),
                 }),
-            Self::InPlace => AssertUnwindSafe(async { computation() })
-                .catch_unwind()
-                .await
-                .map_err(|panic| Panicked::of(&*panic)),
+            Self::InPlace => {
+                catch_unwind(AssertUnwindSafe(computation)).map_err(|panic| Panicked::of(&*panic))
+            }
         }
     }
 }

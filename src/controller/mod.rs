@@ -68,11 +68,11 @@ pub use self::run::run;
 
 use self::compute_pool::ComputePool;
 use self::context::Context;
+use self::supervise::Stop;
 use crate::clock::{Random, WallClock};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use aws_config::SdkConfig;
-use futures::future::BoxFuture;
 use kube::Client;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -110,7 +110,7 @@ pub struct Edges {
     /// Where health checks and metrics are served. `None`: nowhere.
     pub listener: Option<TcpListener>,
     /// Resolves when the operator should finish its writes and end.
-    pub stop: BoxFuture<'static, ()>,
+    pub stop: Stop,
     /// The identity of this replica in the Lease. No two replicas and no two starts have the same.
     pub identity: String,
     /// Where the operator reports its health and metrics.

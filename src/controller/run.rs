@@ -1,7 +1,6 @@
 //! Runs the operator: takes part in the leader election, works while this replica leads, and ends
 //! at a stop signal.
 
-use super::compute_pool::ComputePool;
 use super::context::{Cloud, Cluster, Context, Runtime};
 use super::events::Events;
 use super::leadership::{self, Election, Leadership};
@@ -13,35 +12,24 @@ use super::triggers::{Watches, reconcile_grants};
 use super::{Edges, Settings, accounts, instrument, repository_policy, requeue, sweep, vanished};
 use crate::aws::Aws;
 use crate::aws::rate_limit::{self, Work};
-use crate::clock::{Random, WallClock};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Readiness, Stage};
 use crate::telemetry::server;
 use crate::text;
-use aws_config::SdkConfig;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::reflector;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use std::error::Error;
 use std::sync::Arc;
 
 /// Operator in one process, over all its terms.
 struct Operator {
     settings: Settings,
-    client: Client,
-    /// The address of the API server, for messages.
-    place: String,
-    aws: SdkConfig,
-    identity: String,
-    telemetry: Telemetry,
-    clock: WallClock,
-    random: Random,
-    pool: ComputePool,
-    stop: Stop,
+    edges: Edges,
 }
 
 /// Context of a new term, with the ends that its watches write to and its requests arrive at.
@@ -57,38 +45,16 @@ struct TermStart {
 ///
 /// # Errors
 /// When the cluster refuses what every operator needs, or health checks cannot be served.
-pub async fn run(settings: Settings, edges: Edges) -> Result<(), Box<dyn Error>> {
-    let call_timeout = settings.call_timeout;
-    let Edges {
-        client,
-        api_server,
-        aws,
-        listener,
-        stop,
-        identity,
-        telemetry,
-        clock,
-        random,
-        pool,
-    } = edges;
-    let operator = Operator {
-        settings,
-        client,
-        place: api_server,
-        aws,
-        identity,
-        telemetry,
-        clock,
-        random,
-        pool,
-        stop: stop.shared(),
-    };
+pub async fn run(settings: Settings, mut edges: Edges) -> Result<(), Box<dyn Error>> {
+    let listener = edges.listener.take();
+    let operator = Operator { settings, edges };
     let Some(listener) = listener else {
         return operator.lead().await;
     };
+    let telemetry = operator.edges.telemetry.clone();
     tokio::select! {
         ended = operator.lead() => ended,
-        served = server::serve(listener, operator.telemetry.clone(), call_timeout) => {
+        served = server::serve(listener, telemetry, operator.settings.call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks are no longer served: {why}").into())
         }
@@ -98,12 +64,15 @@ pub async fn run(settings: Settings, edges: Edges) -> Result<(), Box<dyn Error>>
 impl Operator {
     /// Works while this replica leads, until a stop signal.
     async fn lead(&self) -> Result<(), Box<dyn Error>> {
-        let Self {
-            settings,
+        let Self { settings, edges } = self;
+        let Edges {
+            client,
+            identity,
             telemetry,
+            clock,
             stop,
             ..
-        } = self;
+        } = edges;
         let installation = match &settings.installation {
             Some(installation) => installation.clone(),
             None => tokio::select! {
@@ -122,10 +91,9 @@ impl Operator {
         // A replica that cannot renew the Lease gives up within the Lease's duration. One that does
         // not even try is stuck.
         let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
-        let client = &self.client;
         let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
-        let clock = self.clock.clone();
-        let election = Election::new(leases, self.identity.clone(), lease_duration, pulse, clock);
+        let (identity, clock) = (identity.clone(), clock.clone());
+        let election = Election::new(leases, identity, lease_duration, pulse, clock);
         Ok(leadership::take_part(
             election,
             settings.call_timeout,
@@ -145,8 +113,8 @@ impl Operator {
             readiness,
             liveness,
             ..
-        } = &self.telemetry;
-        let stop = &self.stop;
+        } = &self.edges.telemetry;
+        let stop = &self.edges.stop;
         let TermStart {
             context,
             watches,
@@ -192,18 +160,19 @@ impl Operator {
 
     /// Creates the context of one term, with empty caches.
     fn begin_term(&self, installation: &Installation, leadership: Arc<Leadership>) -> TermStart {
-        let Self {
-            settings,
+        let Self { settings, edges } = self;
+        let Edges {
             client,
-            place: _,
+            api_server: _,
             aws,
+            listener: _,
+            stop,
             identity: _,
             telemetry,
             clock,
             random,
             pool,
-            stop,
-        } = self;
+        } = edges;
         let metrics = &telemetry.metrics;
         let (grants, grants_writer) = reflector::store();
         let (accounts, accounts_writer) = reflector::store();
@@ -253,24 +222,27 @@ impl Operator {
     }
 
     fn events(&self) -> Events {
-        Events::new(
-            self.client.clone(),
-            self.settings.pod_name.clone(),
-            self.clock.clone(),
-            self.random.clone(),
-        )
+        let Edges {
+            client,
+            clock,
+            random,
+            ..
+        } = &self.edges;
+        let pod = self.settings.pod_name.clone();
+        Events::new(client.clone(), pod, clock.clone(), random.clone())
     }
 
     /// Returns the installation ID of the cluster. Waits while the cluster cannot be reached: an
     /// operator that exits and is restarted would not reach it any sooner.
     async fn installation_of_cluster(&self) -> Result<Installation, Box<dyn Error>> {
-        let Self {
+        let Edges {
             client,
-            place,
+            api_server: place,
+            telemetry,
             random,
             ..
-        } = self;
-        let readiness = &self.telemetry.readiness;
+        } = &self.edges;
+        let readiness = &telemetry.readiness;
         const CONNECTION: &str = "the namespace kube-system";
         for pause in requeue::Reconnect::new(random.clone()) {
             let error = match Api::<Namespace>::all(client.clone())

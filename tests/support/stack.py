@@ -79,7 +79,7 @@ def main():
     kinds = {
         "up": (Stack, "a stack"),
         "aws": (AwsAlone, "the AWS emulation alone"),
-        "api-server": (ApiServerOnly, "the API server and etcd alone"),
+        "api-server": (ApiServerAlone, "the API server and etcd alone"),
     }
     for name, (kind, what) in kinds.items():
         command = commands.add_parser(name, help=f"start {what}, print its addresses, run until stdin ends or SIGTERM")
@@ -185,12 +185,12 @@ class Stack:
             "kubeconfig": str(kubeconfig),
             "server": server,
             "ca": str(self._kubernetes / "ca.crt"),
-            "awsEndpoint": aws and f"http://{aws}",
-            "registryProxy": proxy and f"http://{proxy}",
+            "awsEndpoint": f"http://{aws}",
+            "registryProxy": f"http://{proxy}",
             "auditLog": str(self._logs / "audit.jsonl"),
             "awsCallLog": str(call_log),
             "logs": str(self._logs),
-            "bin": {name: self._programs.get(name, "") for name in ("kubectl", "helm", "crane")},
+            "bin": {name: self._programs[name] for name in ("kubectl", "helm", "crane")},
             "pid": os.getpid(),
         }
 
@@ -408,19 +408,19 @@ class AwsAlone(Stack):
     PROGRAMS = ["python"]
 
     def start(self):
-        aws, call_log = self._start_emulation()
+        aws, _ = self._start_emulation()
         self._wait("aws", lambda: fetch(f"http://{aws}/_ministack/ready"))
-        return {"awsEndpoint": f"http://{aws}", "awsCallLog": str(call_log), "logs": str(self._logs), "pid": os.getpid()}
+        return {"awsEndpoint": f"http://{aws}"}
 
 
-class ApiServerOnly(Stack):
+class ApiServerAlone(Stack):
     """The API server and etcd, without controllers."""
 
     PROGRAMS = ["etcd", "kube-apiserver"]
 
     def start(self):
         server, admin = self._start_kubernetes(self._start_etcd())
-        return self._info(self._kubeconfig(ADMIN, server, admin), server, "", "", "")
+        return {"kubeconfig": str(self._kubeconfig(ADMIN, server, admin))}
 
     def _start_controllers(self, server, controllers, admin, account_key):
         pass

@@ -241,21 +241,15 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::atomic::AtomicUsize;
 
-    fn key() -> RepositoryKey {
-        RepositoryKey {
-            account: "111111111111".parse().unwrap(),
-            region: "us-east-1".into(),
-            name: "r".into(),
-        }
-    }
-
     async fn ask(coalescer: &Coalescer, who: Freshness, passes: &AtomicUsize) -> SyncResult {
         let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<Contributor>]| {
             passes.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             Ok(SyncOutcome::NoRepository)
         };
-        coalescer.serve(&key(), who, || Ok(Vec::new()), pass).await
+        coalescer
+            .serve(&RepositoryKey::example(), who, || Ok(Vec::new()), pass)
+            .await
     }
 
     #[tokio::test]
@@ -306,7 +300,9 @@ mod tests {
             Ok(SyncOutcome::UpToDate(Box::default()))
         };
         assert_eq!(
-            coalescer.serve(&key(), hour, more, pass).await,
+            coalescer
+                .serve(&RepositoryKey::example(), hour, more, pass)
+                .await,
             Ok(SyncOutcome::UpToDate(Box::default()))
         );
     }
@@ -329,7 +325,12 @@ mod tests {
             Err(Problem::new(Reason::Unavailable, ""))
         };
         let _ = coalescer
-            .serve(&key(), Freshness::Fresh, || Ok(Vec::new()), failing)
+            .serve(
+                &RepositoryKey::example(),
+                Freshness::Fresh,
+                || Ok(Vec::new()),
+                failing,
+            )
             .await;
         ask(
             &coalescer,
@@ -378,7 +379,7 @@ mod tests {
         for number in 0..1_000 {
             let key = RepositoryKey {
                 name: format!("app-{number}"),
-                ..key()
+                ..RepositoryKey::example()
             };
             let pass = async |_: &mut PolicyMemory, _: &[GrantContribution<Contributor>]| {
                 let granted = (0..200).map(name).collect();
@@ -408,10 +409,18 @@ mod tests {
             Ok(SyncOutcome::NoRepository)
         };
         coalescer
-            .serve(&key(), Freshness::VerifyWrite, || Ok(Vec::new()), writing)
+            .serve(
+                &RepositoryKey::example(),
+                Freshness::VerifyWrite,
+                || Ok(Vec::new()),
+                writing,
+            )
             .await
             .unwrap();
-        assert_eq!(coalescer.to_look_after(Duration::ZERO).await, [key()]);
+        assert_eq!(
+            coalescer.to_look_after(Duration::ZERO).await,
+            [RepositoryKey::example()]
+        );
         assert!(
             coalescer
                 .to_look_after(Duration::from_secs(3600))

@@ -53,21 +53,13 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
-    fn key() -> RepositoryKey {
-        RepositoryKey {
-            account: "111111111111".parse().unwrap(),
-            region: "us-east-1".into(),
-            name: "r".into(),
-        }
-    }
-
     async fn read(read_backs: &ReadBacks, reads: &AtomicUsize) -> Left {
         let read = async || {
             reads.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             Ok(Vec::new())
         };
-        read_backs.share(&key(), read).await
+        read_backs.share(&RepositoryKey::example(), read).await
     }
 
     #[tokio::test]

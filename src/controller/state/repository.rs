@@ -17,6 +17,13 @@ pub struct RepositoryKey {
 }
 
 impl RepositoryKey {
+    /// Returns the key of some repository.
+    #[cfg(test)]
+    pub fn example() -> Self {
+        let account = "111111111111".parse().expect("12 digits");
+        Self::new(&account, "us-east-1", "r")
+    }
+
     pub fn new(account: &AccountId, region: &str, name: impl Into<String>) -> Self {
         Self {
             account: account.clone(),

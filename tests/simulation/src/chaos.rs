@@ -3,7 +3,7 @@
 use crate::api_server::observe::{self as api, Disturbance, Fault, Phase, WatchFault};
 use crate::api_server::request::{self, Verb};
 use crate::api_server::store;
-use crate::aws::{After, ApiError, Before, Call, Delivery, Faults, Instead, Outcome};
+use crate::aws::{After, Before, Call, Delivery, Faults, Instead, Odds, Outcome, RandomFaults};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub struct Chaos(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    /// `None`: AWS has no faults any more.
+    aws: Option<RandomFaults>,
     rates: Rates,
     random: fastrand::Rng,
     caused: BTreeMap<String, u64>,
@@ -34,6 +36,7 @@ impl Chaos {
     /// Creates a source whose faults this seed determines.
     pub fn new(seed: u64, rates: Rates) -> Self {
         Self(Arc::new(Mutex::new(State {
+            aws: Some(RandomFaults::new(seed, odds(rates.aws))),
             rates,
             random: fastrand::Rng::with_seed(seed),
             caused: BTreeMap::new(),
@@ -42,7 +45,9 @@ impl Chaos {
 
     /// Ends all faults.
     pub fn stop(&self) {
-        self.state().rates = Rates::default();
+        let mut state = self.state();
+        state.aws = None;
+        state.rates = Rates::default();
     }
 
     /// Returns how often each kind of fault was caused.
@@ -77,72 +82,70 @@ impl State {
 impl Faults for Chaos {
     fn before(&self, call: &Call) -> Before {
         let mut state = self.state();
-        let rate = state.rates.aws;
-        let Some(kind) = state.draw(rate, 9) else {
+        let Some(faults) = &state.aws else {
             return Before::default();
         };
-        let (name, before) = match kind {
-            0 => (
-                "throttled",
-                instead(Instead::Error(ApiError::throttled(call.service))),
-            ),
-            1 => (
-                "internal error",
-                instead(Instead::Error(ApiError::internal(call.service))),
-            ),
-            2 => (
-                "unavailable",
-                instead(Instead::Error(ApiError::unavailable())),
-            ),
-            3 => ("reset", instead(Instead::Reset)),
-            4 => ("silent", instead(Instead::Silence)),
-            5 => (
-                "answer of a proxy",
-                instead(Instead::Answer(502, "<html>Bad Gateway</html>".into())),
-            ),
-            6 | 7 => (
-                "delayed",
-                Before {
-                    delay: state.millis(15_000),
-                    ..Before::default()
-                },
-            ),
-            _ => (
-                "late visibility",
-                Before {
-                    lag: state.millis(10_000),
-                    ..Before::default()
-                },
-            ),
+        let before = faults.before(call);
+        let name = match &before {
+            Before {
+                instead: Some(instead),
+                ..
+            } => Some(name_of(instead)),
+            Before { lag, .. } if !lag.is_zero() => Some("late visibility"),
+            Before { delay, .. } if !delay.is_zero() => Some("delayed"),
+            Before { .. } => None,
         };
-        state.count(format!("{}: {name}", call.action()));
+        if let Some(name) = name {
+            state.count(format!("{}: {name}", call.action()));
+        }
         before
     }
 
-    fn after(&self, call: &Call, _: &Outcome) -> After {
+    fn after(&self, call: &Call, outcome: &Outcome) -> After {
         let mut state = self.state();
-        let rate = state.rates.aws / 2.0;
-        let Some(kind) = state.draw(rate, 4) else {
+        let Some(faults) = &state.aws else {
             return After::default();
         };
-        let (name, delivery) = match kind {
-            0 => ("answer lost", Delivery::Lost),
-            1 => ("answer silent", Delivery::Silence),
-            2 => ("answer truncated", Delivery::Truncated(40)),
-            _ => ("answer replaced", Delivery::Replaced(200, "{}".into())),
+        let after = faults.after(call, outcome);
+        let name = match &after.delivery {
+            Delivery::Whole => None,
+            Delivery::Lost => Some("answer lost"),
+            Delivery::Silence => Some("answer silent"),
+            Delivery::Truncated(_) => Some("answer truncated"),
+            Delivery::Replaced(_, _) => Some("answer replaced"),
         };
-        state.count(format!("{}: {name}", call.action()));
-        After {
-            delivery,
-            ..After::default()
+        if let Some(name) = name {
+            state.count(format!("{}: {name}", call.action()));
         }
+        after
     }
 }
 
-fn instead(instead: Instead) -> Before {
-    Before {
-        instead: Some(instead),
-        ..Before::default()
+fn name_of(instead: &Instead) -> &str {
+    match instead {
+        Instead::Error(error) => &error.code,
+        Instead::Reset => "reset",
+        Instead::Unresolved => "unresolved",
+        Instead::Silence => "silent",
+        Instead::Answer(_, _) => "answer of a proxy",
+    }
+}
+
+/// Returns odds with which something goes wrong before or with about this share of all calls.
+fn odds(rate: f64) -> Odds {
+    let each = rate / 9.0;
+    Odds {
+        throttled: each,
+        failed: each * 2.0,
+        reset: each,
+        lost: each,
+        silent: each,
+        cut: each,
+        replaced: each,
+        delayed: each,
+        longest_delay: Duration::from_secs(15),
+        lagging: each,
+        longest_lag: Duration::from_secs(10),
     }
 }
 

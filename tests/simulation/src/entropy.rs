@@ -1,8 +1,9 @@
 //! Replaces the system's random numbers, so that one seed gives one run.
 //!
 //! Hash maps, tokio's scheduler, `fastrand` and the SDK take their randomness from the system's
-//! `getrandom`. This file defines that function for the whole program. A thread that called
-//! [`seed_thread`] gets numbers that its seed determines; every other thread gets the system's.
+//! `getrandom`. This file defines that function for the whole program. A thread that
+//! [`in_own_thread`] started gets numbers that its seed determines; every other thread gets the
+//! system's.
 //!
 //! `ahash`, which the caches of `kube-runtime` use, numbers its maps in the whole process instead. It
 //! gets another source, which [`in_own_thread`] sets.
@@ -15,6 +16,7 @@
 use std::cell::Cell;
 use std::ffi::{c_long, c_uint, c_void};
 use std::sync::OnceLock;
+use tokio::task::LocalSet;
 
 /// The number of the system call `getrandom`.
 #[cfg(target_arch = "x86_64")]
@@ -35,7 +37,7 @@ unsafe extern "C" {
 const STACK: usize = 32 << 20;
 
 /// Makes all randomness of this thread depend on this seed.
-pub fn seed_thread(seed: u64) {
+fn seed_thread(seed: u64) {
     STATE.with(|state| state.set(Some(seed)));
     fastrand::seed(seed);
 }
@@ -71,6 +73,23 @@ impl ahash::random_state::RandomSource for OfThread {
         unsafe { getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
         usize::from_ne_bytes(bytes)
     }
+}
+
+/// Runs a future on virtual time, in a thread whose randomness this seed determines. Tasks of the
+/// future need not be `Send`.
+///
+/// # Panics
+/// When the future panics.
+pub fn on_virtual_time<T: Send>(seed: u64, run: impl AsyncFnOnce() -> T + Send) -> T {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("the system has what a runtime needs");
+        LocalSet::new().block_on(&runtime, run())
+    };
+    in_own_thread(seed, run).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// One step of the generator SplitMix64.

@@ -10,14 +10,16 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use futures::FutureExt;
 use registry_grants::clock::{Random, WallClock};
 use registry_grants::controller::compute_pool::ComputePool;
 use registry_grants::controller::watch::SILENT_AT_MOST;
 use registry_grants::controller::{self, Edges, Settings};
 use registry_grants::telemetry::Telemetry;
-use std::sync::Arc;
-use tokio::sync::{oneshot, watch};
+use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tower_http::timeout::ResponseBodyTimeoutLayer;
 
 /// What a replica needs to start.
@@ -45,7 +47,6 @@ pub struct Replica {
     running: JoinHandle<Result<(), String>>,
     stop: Option<oneshot::Sender<()>>,
     connection: Connection,
-    is_frozen: Arc<watch::Sender<bool>>,
     telemetry: Telemetry,
 }
 
@@ -66,20 +67,21 @@ impl Replica {
         } = start;
         let random = Random::seeded(seed);
         let connection = api_server.connect(&pod);
-        let is_frozen = Arc::new(watch::Sender::new(false));
         let sdk = aws.sdk_config(credentials, settings.call_timeout, clock.clone());
         let (stop, stopped) = oneshot::channel();
         let telemetry = Telemetry::default();
         let edges = Edges {
             client: client(&connection),
             api_server: "the simulated API server".into(),
-            aws: frozen_with(&sdk, &aws, &is_frozen),
+            aws: frozen_with(&sdk, &aws, &connection),
             listener: None,
-            stop: Box::pin(async {
+            stop: async {
                 if stopped.await.is_err() {
                     std::future::pending::<()>().await;
                 }
-            }),
+            }
+            .boxed()
+            .shared(),
             identity: format!("{pod}-{:08x}", random.number()),
             telemetry: telemetry.clone(),
             clock,
@@ -99,7 +101,6 @@ impl Replica {
             running,
             stop: Some(stop),
             connection,
-            is_frozen,
             telemetry,
         }
     }
@@ -142,22 +143,20 @@ impl Replica {
     /// What it has sent takes effect. Its own timers go on.
     pub fn freeze(&self) {
         self.connection.freeze();
-        self.is_frozen.send_replace(true);
-    }
-
-    /// Returns a function that ends the freeze.
-    pub fn thaw_later(&self) -> impl FnOnce() + use<> {
-        let (connection, is_frozen) = (self.connection.clone(), self.is_frozen.clone());
-        move || {
-            connection.thaw();
-            is_frozen.send_replace(false);
-        }
     }
 
     /// Ends the freeze.
     pub fn thaw(&self) {
         self.connection.thaw();
-        self.is_frozen.send_replace(false);
+    }
+
+    /// Ends the freeze after this time.
+    pub fn thaw_after(&self, duration: Duration) {
+        let connection = self.connection.clone();
+        tokio::task::spawn_local(async move {
+            sleep(duration).await;
+            connection.thaw();
+        });
     }
 }
 
@@ -176,52 +175,44 @@ fn client(connection: &Connection) -> kube::Client {
     kube::Client::new(service, NAMESPACE)
 }
 
-/// Returns the configuration with an HTTP client that freezes with the replica.
-fn frozen_with(sdk: &SdkConfig, aws: &World, is_frozen: &Arc<watch::Sender<bool>>) -> SdkConfig {
-    let client = FreezingClient {
+/// Returns the configuration with an HTTP client that freezes with the connection to the cluster.
+fn frozen_with(sdk: &SdkConfig, aws: &World, connection: &Connection) -> SdkConfig {
+    let client = Freezing {
         inner: aws.http_client(),
-        is_frozen: is_frozen.clone(),
+        connection: connection.clone(),
     };
     sdk.to_builder()
         .http_client(SharedHttpClient::new(client))
         .build()
 }
 
-/// An HTTP client that sends and receives nothing while its replica is frozen.
+/// An HTTP client or connector that sends and receives nothing while its replica is frozen.
 #[derive(Clone, Debug)]
-struct FreezingClient {
-    inner: SharedHttpClient,
-    is_frozen: Arc<watch::Sender<bool>>,
+struct Freezing<T> {
+    inner: T,
+    connection: Connection,
 }
 
-#[derive(Debug)]
-struct FreezingConnector {
-    inner: SharedHttpConnector,
-    is_frozen: Arc<watch::Sender<bool>>,
-}
-
-impl HttpClient for FreezingClient {
+impl HttpClient for Freezing<SharedHttpClient> {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(FreezingConnector {
+        SharedHttpConnector::new(Freezing {
             inner: self.inner.http_connector(settings, components),
-            is_frozen: self.is_frozen.clone(),
+            connection: self.connection.clone(),
         })
     }
 }
 
-impl HttpConnector for FreezingConnector {
+impl HttpConnector for Freezing<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let inner = self.inner.clone();
-        let mut is_frozen = self.is_frozen.subscribe();
+        let Self { inner, connection } = self.clone();
         HttpConnectorFuture::new(async move {
-            // The sender lives as long as the replica.
-            let _ = is_frozen.wait_for(|is_frozen| !is_frozen).await;
+            connection.not_frozen().await;
             let answer = inner.call(request).await;
-            let _ = is_frozen.wait_for(|is_frozen| !is_frozen).await;
+            connection.not_frozen().await;
             answer
         })
     }

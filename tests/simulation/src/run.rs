@@ -16,7 +16,6 @@ use registry_grants::controller::sweep::SweepSettings;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long the operator may take to converge after the last fault. The longest pause between two
@@ -53,17 +52,9 @@ pub fn run(seed: u64) -> Report {
 /// # Panics
 /// When the simulation itself is wrong.
 pub fn run_scenario(seed: u64, scenario: Scenario) -> Report {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        LocalSet::new().block_on(&runtime, async {
-            Run::new(seed, scenario).until_the_end().await
-        })
-    };
-    entropy::in_own_thread(seed, run).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    entropy::on_virtual_time(seed, async || {
+        Run::new(seed, scenario).until_the_end().await
+    })
 }
 
 struct Run {
@@ -231,7 +222,12 @@ impl Run {
                     replica.stop();
                 }
             }
-            Operation::Freeze(number, duration) => self.freeze(number, duration),
+            Operation::Freeze(number, duration) => {
+                if let Some(replica) = self.replicas.get(number) {
+                    replica.freeze();
+                    replica.thaw_after(duration);
+                }
+            }
             Operation::ExpireWatches => {
                 api.compact(api.revision());
                 api.break_watches();
@@ -285,17 +281,6 @@ impl Run {
         let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
         // ECR refuses it if a statement names a principal that is gone.
         drop(root.set_repository_policy(REGION, repository, &text));
-    }
-
-    fn freeze(&self, number: usize, duration: Duration) {
-        if let Some(replica) = self.replicas.get(number) {
-            replica.freeze();
-            let thaw = replica.thaw_later();
-            tokio::task::spawn_local(async move {
-                sleep(duration).await;
-                thaw();
-            });
-        }
     }
 }
 

@@ -146,7 +146,7 @@ async fn deleted_principal_shows_as_its_id_even_if_made_again() {
     let root = format!("arn:aws:iam::{B}:root");
     let principals = &policy["Statement"][0]["Principal"]["AWS"];
     assert_eq!(*principals, json!([id, root]));
-    // A document that names the dead ID is refused, whoever wrote that statement.
+    // A document that names the dead ID is refused, even if the statement is foreign.
     let again = clients.ecr.set_repository_policy().repository_name("app");
     let refused = again.policy_text(text).send().await.expect_err("a refusal");
     assert_eq!(refused.code(), Some("InvalidParameterException"));

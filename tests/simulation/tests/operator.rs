@@ -7,7 +7,6 @@ use simulation::entropy;
 use simulation::environment::Environment;
 use simulation::replica::{Replica, Start};
 use std::time::Duration;
-use tokio::task::LocalSet;
 
 const A: &str = "111111111111";
 const B: &str = "222222222222";
@@ -15,19 +14,11 @@ const REGION: &str = "us-east-1";
 
 /// Runs a test on virtual time, in a thread whose randomness the seed determines.
 fn simulate<T: Send>(seed: u64, test: impl AsyncFnOnce(Environment) -> T + Send) -> T {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        LocalSet::new().block_on(&runtime, async {
-            let environment = Environment::new(seed);
-            prepare(&environment);
-            test(environment).await
-        })
-    };
-    entropy::in_own_thread(seed, run).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    entropy::on_virtual_time(seed, async || {
+        let environment = Environment::new(seed);
+        prepare(&environment);
+        test(environment).await
+    })
 }
 
 /// Creates two accounts, their rules, a namespace and a repository.

@@ -66,7 +66,7 @@ pub use node::{Images, Node};
 pub use operator::{Operator, OperatorSettings};
 pub use process::Identity;
 pub use session::{Outcome, Repository, Session};
-pub use stack::{AwsAlone, Info, NodeInfo, Programs, Stack};
+pub use stack::{ApiServerAlone, AwsAlone, Info, NodeInfo, Programs, Stack};
 pub use wait::{BOUND, bound_of, eventually, eventually_of};
 
 use std::path::PathBuf;

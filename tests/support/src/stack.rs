@@ -72,7 +72,7 @@ pub struct Stack {
     pub info: Info,
     folder: PathBuf,
     /// `None` if dropping this value must not end the stack.
-    child: Option<Child>,
+    _process: Option<EndsWithUs>,
 }
 
 impl Stack {
@@ -91,16 +91,6 @@ impl Stack {
     /// When it does not start; standard error shows the reason.
     pub fn start_in(folder: &Path) -> Result<Self> {
         Self::start_by(&mut up(folder), folder)
-    }
-
-    /// Starts the API server and etcd alone. There are no controllers, no AWS and no client
-    /// programs: their addresses and paths are empty.
-    ///
-    /// # Errors
-    /// When it does not start; standard error shows the reason.
-    pub fn start_api_server(name: &str) -> Result<Self> {
-        let folder = free_folder(name)?;
-        Self::start_by(&mut stack_py("api-server", &folder), &folder)
     }
 
     /// Starts an entire cluster, with a node: `tests/support/node`. The node uses plain HTTP for
@@ -129,12 +119,12 @@ impl Stack {
     }
 
     fn start_by(command: &mut Command, folder: &Path) -> Result<Self> {
-        let (info, child) = spawn(command)?;
+        let (info, process) = spawn(command)?;
         clear(folder);
         Ok(Self {
             info,
             folder: folder.to_owned(),
-            child: Some(child),
+            _process: Some(process),
         })
     }
 
@@ -168,7 +158,7 @@ impl Stack {
         Ok(Self {
             info,
             folder: folder.to_owned(),
-            child: None,
+            _process: None,
         })
     }
 
@@ -187,7 +177,7 @@ impl Stack {
         Ok(Self {
             info,
             folder,
-            child: None,
+            _process: None,
         })
     }
 
@@ -234,21 +224,23 @@ impl Stack {
     }
 }
 
-impl Drop for Stack {
+/// A child process that ends when this value is dropped, and when our process ends.
+#[derive(Debug)]
+struct EndsWithUs(Child);
+
+impl Drop for EndsWithUs {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            drop(child.stdin.take()); // the child ends with this pipe
-            let _ = child.wait();
-        }
+        drop(self.0.stdin.take()); // the child ends with this pipe
+        let _ = self.0.wait();
     }
 }
 
-/// The AWS emulation without a cluster, as a child process. It ends when this value is dropped, and
-/// when our process ends.
+/// The AWS emulation without a cluster. It ends when this value is dropped, and when our process
+/// ends.
 #[derive(Debug)]
 pub struct AwsAlone {
     endpoint: String,
-    child: Child,
+    _process: EndsWithUs,
 }
 
 /// What `stack.py aws` prints.
@@ -264,10 +256,10 @@ impl AwsAlone {
     /// # Errors
     /// When it does not start; standard error shows the reason.
     pub fn start(name: &str) -> Result<Self> {
-        let (info, child) = spawn::<AwsInfo>(&mut stack_py("aws", &free_folder(name)?))?;
+        let (info, process) = spawn::<AwsInfo>(&mut stack_py("aws", &free_folder(name)?))?;
         Ok(Self {
             endpoint: info.aws_endpoint,
-            child,
+            _process: process,
         })
     }
 
@@ -282,28 +274,47 @@ impl AwsAlone {
     }
 }
 
-impl Drop for AwsAlone {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take()); // the child ends with this pipe
-        let _ = self.child.wait();
+/// The API server and etcd, without controllers and AWS. They end when this value is dropped, and
+/// when our process ends.
+#[derive(Debug)]
+pub struct ApiServerAlone {
+    kubeconfig: PathBuf,
+    _process: EndsWithUs,
+}
+
+/// What `stack.py api-server` prints.
+#[derive(Deserialize)]
+struct ApiServerInfo {
+    kubeconfig: PathBuf,
+}
+
+impl ApiServerAlone {
+    /// Starts the API server, which writes below `target/stacks/<name>`.
+    ///
+    /// # Errors
+    /// When it does not start; standard error shows the reason.
+    pub fn start(name: &str) -> Result<Self> {
+        let mut command = stack_py("api-server", &free_folder(name)?);
+        let (info, process) = spawn::<ApiServerInfo>(&mut command)?;
+        Ok(Self {
+            kubeconfig: info.kubeconfig,
+            _process: process,
+        })
+    }
+
+    /// Returns the cluster admin's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 }
 
 /// Starts a process that prints one line of JSON once it is ready, and ends when its standard input
 /// does.
-fn spawn<T: DeserializeOwned>(command: &mut Command) -> Result<(T, Child)> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("python3 cannot be started")?;
-    match first_line(&mut child) {
-        Ok(info) => Ok((info, child)),
-        Err(error) => {
-            drop(child.stdin.take());
-            let _ = child.wait();
-            Err(error)
-        }
-    }
+fn spawn<T: DeserializeOwned>(command: &mut Command) -> Result<(T, EndsWithUs)> {
+    let child = command.stdin(Stdio::piped()).spawn();
+    let mut process = EndsWithUs(child.context("python3 cannot be started")?);
+    let info = first_line(&mut process.0)?;
+    Ok((info, process))
 }
 
 fn up(folder: &Path) -> Command {

@@ -86,7 +86,7 @@ impl Connection {
     }
 
     /// Freezes the client like a process that gets no CPU: it sends no requests and receives no
-    /// answers and events. What the server has received takes effect. The client's own timers go
+    /// answers and events. What else the process does can wait for [`Self::not_frozen`]. What the server has received takes effect. The client's own timers go
     /// on.
     pub fn freeze(&self) {
         self.is_frozen.send_replace(true);
@@ -97,7 +97,8 @@ impl Connection {
         self.is_frozen.send_replace(false);
     }
 
-    async fn not_frozen(&self) {
+    /// Waits until the client is not frozen.
+    pub async fn not_frozen(&self) {
         let mut is_frozen = self.is_frozen.subscribe();
         let thawed = is_frozen.wait_for(|is_frozen| !is_frozen).await;
         drop(thawed);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// The caller of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// The account's root: whoever sets a test up. It may do everything in its account.
+    /// The account's root, as which tests set up an account. It may do everything there.
     Root {
         /// The account.
         account: String,

@@ -56,4 +56,5 @@ pub use request::Service;
 pub use root::{Root, SessionTags};
 pub use state::{Change, State};
 pub use throttle::Rate;
+pub(crate) use trust::glob;
 pub use world::{Settings, World};

@@ -17,9 +17,11 @@ pub struct Odds {
     pub reset: f64,
     /// The connection is reset after the call took effect.
     pub lost: f64,
+    /// The connection stays open without an answer, before or after the call took effect.
+    pub silent: f64,
     /// The answer is cut off.
     pub cut: f64,
-    /// Something else answers in AWS's place after the call took effect.
+    /// Something else answers in AWS's place, before or after the call took effect.
     pub replaced: f64,
     /// The call, or its answer, is on its way for a while.
     pub delayed: f64,
@@ -60,6 +62,13 @@ fn part_of(rng: &mut fastrand::Rng, odds: f64, longest: Duration) -> Duration {
     }
 }
 
+/// Returns the status and body of an answer that is not AWS's.
+fn of_another(rng: &mut fastrand::Rng) -> (u16, String) {
+    let status = *rng.choice(&[200, 403, 429, 502]).unwrap_or(&502);
+    let bodies = ["", "<html>proxy</html>", "{}"];
+    (status, (*rng.choice(&bodies).unwrap_or(&"")).into())
+}
+
 impl Faults for RandomFaults {
     fn before(&self, call: &Call) -> Before {
         let odds = &self.odds;
@@ -74,6 +83,11 @@ impl Faults for RandomFaults {
             Some(Instead::Error(error))
         } else if happens(rng, odds.reset) {
             Some(Instead::Reset)
+        } else if happens(rng, odds.silent) {
+            Some(Instead::Silence)
+        } else if happens(rng, odds.replaced) {
+            let (status, body) = of_another(rng);
+            Some(Instead::Answer(status, body))
         } else {
             None
         };
@@ -91,11 +105,11 @@ impl Faults for RandomFaults {
             Delivery::Lost
         } else if happens(rng, odds.cut) {
             Delivery::Truncated(rng.usize(..400))
+        } else if happens(rng, odds.silent) {
+            Delivery::Silence
         } else if happens(rng, odds.replaced) {
-            let status = *rng.choice(&[200, 403, 429, 502]).unwrap_or(&502);
-            let bodies = ["", "<html>proxy</html>", "{}"];
-            let body = *rng.choice(&bodies).unwrap_or(&"");
-            Delivery::Replaced(status, body.into())
+            let (status, body) = of_another(rng);
+            Delivery::Replaced(status, body)
         } else {
             Delivery::Whole
         };

@@ -168,7 +168,7 @@ fn like_arn(pattern: &str, arn: &str) -> bool {
 }
 
 /// Matches `*` and `?`.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
+pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut at, mut in_text) = (0, 0);

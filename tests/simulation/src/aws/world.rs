@@ -350,7 +350,7 @@ impl Core {
         }
     }
 
-    /// Changes the state, between the observers' two looks at it.
+    /// Changes the state. The observers see it before and after.
     pub fn commit(&mut self, by: Option<&Call>, change: &Change) {
         let changed = Changed {
             time: self.settings.clock.now(),

@@ -1,8 +1,7 @@
 //! What must hold at the end, when specs no longer change and faults have stopped.
 
-use super::documents::is_operators;
-use super::expected::{Asked, Place, Use};
-use super::{Oracle, any_allows, identities, places, policy_of};
+use super::expected::{Asked, Place};
+use super::{Access, Oracle, all_access};
 use crate::api_server::Kind;
 use std::collections::BTreeSet;
 
@@ -49,36 +48,31 @@ impl Oracle {
             .filter(|grant| grant.is_enforced() && !grant.is_ready);
         differences.extend(not_ready.map(|grant| format!("{} is not ready", grant.name)));
         let orphans = self.orphans();
-        self.aws.read(|state| {
-            for place in places(state) {
-                let ours: Vec<_> = policy_of(state, &place)
-                    .into_iter()
-                    .filter(is_operators)
-                    .collect();
-                for identity in identities(state) {
-                    for how in Use::ALL {
-                        let wanted = |grant: &Asked| {
-                            if grant.is_enforced() {
-                                grant.gives(&place, &identity, how)
-                            } else {
-                                grant.gave(&place, &identity, how)
-                            }
-                        };
-                        let is_wanted = grants.iter().any(wanted);
-                        let is_allowed = any_allows(&ours, &identity, how);
-                        // Without any grant, orphans are only reported.
-                        let is_reported =
-                            grants.is_empty() && unadmitted.is_empty() && orphans.contains(&place);
-                        if is_wanted != is_allowed && !(is_allowed && is_reported) {
-                            differences.push(format!(
-                                "{} may {how:?} {place:?}: wanted {is_wanted}, allowed {is_allowed}",
-                                identity.arn
-                            ));
-                        }
-                    }
+        for Access {
+            place,
+            identity,
+            how,
+            is_allowed,
+        } in self.aws.read(all_access)
+        {
+            let wanted = |grant: &Asked| {
+                if grant.is_enforced() {
+                    grant.gives(&place, &identity, how)
+                } else {
+                    grant.gave(&place, &identity, how)
                 }
+            };
+            let is_wanted = grants.iter().any(wanted);
+            // Without any grant, orphans are only reported.
+            let is_reported =
+                grants.is_empty() && unadmitted.is_empty() && orphans.contains(&place);
+            if is_wanted != is_allowed && !(is_allowed && is_reported) {
+                differences.push(format!(
+                    "{} may {how:?} {place:?}: wanted {is_wanted}, allowed {is_allowed}",
+                    identity.arn
+                ));
             }
-        });
+        }
         differences
     }
 }

@@ -1,6 +1,6 @@
 //! Reads repository policies, as AWS's documentation describes them.
 
-use crate::aws::Policy;
+use crate::aws::{Policy, glob};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -71,11 +71,11 @@ pub fn allows(statement: &Value, identity: &Identity, action: &str) -> bool {
         .any(|principal| *principal == root || *principal == identity.arn);
     let is_action = list(&statement["Action"])
         .iter()
-        .any(|pattern| is_like(&pattern.to_lowercase(), &action.to_lowercase()));
+        .any(|pattern| glob(&pattern.to_lowercase(), &action.to_lowercase()));
     let holds = conditions(statement).iter().all(|(operator, key, values)| {
         let is_arn_of_principal = key.eq_ignore_ascii_case("aws:PrincipalArn")
             && ["ArnLike", "ArnEquals", "StringLike"].contains(&operator.as_str());
-        is_arn_of_principal && values.iter().any(|value| is_like(value, &identity.arn))
+        is_arn_of_principal && values.iter().any(|value| glob(value, &identity.arn))
     });
     statement["Effect"] == "Allow" && is_named && is_action && holds
 }
@@ -104,19 +104,6 @@ fn list(value: &Value) -> Vec<String> {
             .collect(),
         _ => Vec::new(),
     }
-}
-
-/// Returns whether a text matches a pattern, in which `*` stands for any characters.
-pub fn is_like(pattern: &str, text: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    let Some(text) = text.strip_prefix(start) else {
-        return false;
-    };
-    (0..=text.len())
-        .filter(|at| text.is_char_boundary(*at))
-        .any(|at| is_like(rest, &text[at..]))
 }
 
 #[cfg(test)]

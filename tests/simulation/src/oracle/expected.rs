@@ -1,7 +1,8 @@
 //! What the grants of a cluster ask for, read from their specs as the API reference describes them.
 
-use super::documents::{Identity, is_like};
+use super::documents::Identity;
 use crate::api_server::{Kind, store::Store};
+use crate::aws::glob;
 use serde_json::Value;
 
 /// What may be done with a repository.
@@ -148,5 +149,5 @@ fn any_like(patterns: &Value, text: &str) -> bool {
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
-        .any(|pattern| is_like(pattern, text))
+        .any(|pattern| glob(pattern, text))
 }

@@ -1,8 +1,8 @@
 //! What must hold at every step, under any fault.
 
-use super::documents::{Identity, is_operators, names_dead_principal, normal, statements};
-use super::expected::{Asked, Place, Use};
-use super::{any_allows, identities, policy_of};
+use super::documents::{is_operators, names_dead_principal, normal, statements};
+use super::expected::{Asked, Place};
+use super::{Access, all_access, any_allows, policy_of, uses};
 use crate::api_server::observe as api;
 use crate::api_server::store::{self, Store};
 use crate::api_server::{ApiServer, Kind, request};
@@ -120,18 +120,10 @@ impl Oracle {
         after: &[serde_json::Value],
     ) {
         let was = policy_of(before, place);
-        let identities = identities(before);
-        let lost = |identity: &Identity, how| {
-            any_allows(&was, identity, how) && !any_allows(after, identity, how)
-        };
-        let mut losses = Vec::new();
-        for identity in &identities {
-            for how in Use::ALL {
-                if lost(identity, how) {
-                    losses.push((identity, how));
-                }
-            }
-        }
+        let mut losses = uses(before);
+        losses.retain(|(identity, how)| {
+            any_allows(&was, identity, *how) && !any_allows(after, identity, *how)
+        });
         if losses.is_empty() {
             return;
         }
@@ -143,7 +135,7 @@ impl Oracle {
         });
         for (identity, how) in losses {
             let gives = |grant: &&Asked| {
-                grant.gives(place, identity, how) && grant.gave(place, identity, how)
+                grant.gives(place, &identity, how) && grant.gave(place, &identity, how)
             };
             if let Some(grant) = working.iter().find(gives) {
                 self.report(
@@ -161,31 +153,23 @@ impl Oracle {
     fn check_revoked(&self, gone: &Asked, store: &Store) {
         let mut others = Asked::all(store);
         others.extend(self.found().removed_by_hand.clone());
-        self.aws.read(|state| {
-            for place in super::places(state) {
-                let ours: Vec<_> = policy_of(state, &place)
-                    .into_iter()
-                    .filter(is_operators)
-                    .collect();
-                for identity in identities(state) {
-                    for how in Use::ALL {
-                        let given = |grant: &Asked| {
-                            grant.gives(&place, &identity, how)
-                                || grant.gave(&place, &identity, how)
-                        };
-                        if given(gone)
-                            && !others.iter().any(given)
-                            && any_allows(&ours, &identity, how)
-                        {
-                            self.report(
-                                Invariant::RevocationIncomplete,
-                                format!("{}: {identity:?} {how:?} {place:?}", gone.name),
-                            );
-                        }
-                    }
-                }
+        for Access {
+            place,
+            identity,
+            how,
+            is_allowed,
+        } in self.aws.read(all_access)
+        {
+            let given = |grant: &Asked| {
+                grant.gives(&place, &identity, how) || grant.gave(&place, &identity, how)
+            };
+            if is_allowed && given(gone) && !others.iter().any(given) {
+                self.report(
+                    Invariant::RevocationIncomplete,
+                    format!("{}: {identity:?} {how:?} {place:?}", gone.name),
+                );
             }
-        });
+        }
     }
 }
 

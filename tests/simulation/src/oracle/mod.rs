@@ -13,7 +13,7 @@ mod invariants;
 pub use invariants::{Invariant, Oracle, Violation};
 
 use crate::aws::State;
-use documents::{Identity, allows, statements};
+use documents::{Identity, allows, is_operators, statements};
 use expected::{Place, Use};
 use serde_json::Value;
 
@@ -34,18 +34,45 @@ fn places(state: &State) -> Vec<Place> {
     places
 }
 
-/// Returns the roles of all accounts.
-fn identities(state: &State) -> Vec<Identity> {
-    let mut identities = Vec::new();
+/// Returns every use by every role of all accounts.
+fn uses(state: &State) -> Vec<(Identity, Use)> {
+    let mut uses = Vec::new();
     for account in state.accounts() {
         for (_, role) in account.roles.iter() {
-            identities.push(Identity {
+            let identity = Identity {
                 account: account.id.clone(),
                 arn: role.arn.clone(),
-            });
+            };
+            uses.extend(Use::ALL.map(|how| (identity.clone(), how)));
         }
     }
-    identities
+    uses
+}
+
+/// A possible use of a repository.
+struct Access {
+    place: Place,
+    identity: Identity,
+    how: Use,
+    /// Whether the operator's statements allow it.
+    is_allowed: bool,
+}
+
+/// Returns every possible use of every repository.
+fn all_access(state: &State) -> Vec<Access> {
+    let uses = uses(state);
+    let mut all = Vec::new();
+    for place in places(state) {
+        let mut ours = policy_of(state, &place);
+        ours.retain(is_operators);
+        all.extend(uses.iter().map(|(identity, how)| Access {
+            place: place.clone(),
+            identity: identity.clone(),
+            how: *how,
+            is_allowed: any_allows(&ours, identity, *how),
+        }));
+    }
+    all
 }
 
 /// Returns the statements of a repository's policy.

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, CustomResourceExt};
-use local_stack::Stack;
+use local_stack::ApiServerAlone;
 use registry_grants::api::{AWSAccount, CrossAccountRegistryGrant};
 use registry_grants::clock::WallClock;
 use serde_json::Value;
@@ -37,8 +37,8 @@ fn variable(name: &str, default: u64) -> u64 {
     value.unwrap_or(default)
 }
 
-async fn connect(stack: &Stack) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(&stack.info.kubeconfig)?;
+async fn connect(server: &ApiServerAlone) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(server.kubeconfig())?;
     let options = KubeConfigOptions::default();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
     // A proxy from the developer's environment does not reach a loopback address.
@@ -89,8 +89,8 @@ async fn difference(real: &Client, seed: u64) -> Result<Option<String>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_requests_have_the_real_servers_answers() -> Result<()> {
-    let stack = Stack::start_api_server("comparison")?;
-    let real = connect(&stack).await?;
+    let server = ApiServerAlone::start("comparison")?;
+    let real = connect(&server).await?;
     define(&real).await?;
     let first = variable("FIRST_SEED", 0);
     let seeds = first..first + variable("SEQUENCES", SEQUENCES);

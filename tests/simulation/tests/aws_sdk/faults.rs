@@ -212,6 +212,7 @@ async fn random_faults_are_the_same_for_the_same_seed() {
             failed: 0.1,
             reset: 0.1,
             lost: 0.1,
+            silent: 0.0,
             cut: 0.1,
             replaced: 0.1,
             delayed: 0.5,

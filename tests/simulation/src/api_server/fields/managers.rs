@@ -415,41 +415,39 @@ mod tests {
         }))
     }
 
+    /// Calls a function with the layout of a resource and a manager.
+    fn with_layout<T>(manager: &str, call: impl FnOnce(Layout<'_>, Author<'_>) -> T) -> T {
+        let (schema, ignored) = (schema(), FieldSet::default());
+        let layout = Layout {
+            schema: &schema,
+            api_version: "g/v1",
+            ignored: &ignored,
+            subresource: "",
+            skeleton: &Value::Null,
+        };
+        let author = Author {
+            manager,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        call(layout, author)
+    }
+
     fn applied_by(
         manager: &str,
         live: &Value,
         status: &Value,
         force: bool,
     ) -> Result<Value, ApplyProblem> {
-        let (schema, ignored) = (schema(), FieldSet::default());
-        let layout = Layout {
-            schema: &schema,
-            api_version: "g/v1",
-            ignored: &ignored,
-            subresource: "",
-            skeleton: &Value::Null,
-        };
-        let author = Author {
-            manager,
-            now: Timestamp::UNIX_EPOCH,
-        };
-        apply(layout, author, (live, &json!({"status": status})), force)
+        let applied = json!({"status": status});
+        with_layout(manager, |layout, author| {
+            apply(layout, author, (live, &applied), force)
+        })
     }
 
     fn updated_by(manager: &str, live: &Value, mut new: Value) -> Value {
-        let (schema, ignored) = (schema(), FieldSet::default());
-        let layout = Layout {
-            schema: &schema,
-            api_version: "g/v1",
-            ignored: &ignored,
-            subresource: "",
-            skeleton: &Value::Null,
-        };
-        let author = Author {
-            manager,
-            now: Timestamp::UNIX_EPOCH,
-        };
-        record_update(layout, author, live, &mut new);
+        with_layout(manager, |layout, author| {
+            record_update(layout, author, live, &mut new);
+        });
         new
     }
 

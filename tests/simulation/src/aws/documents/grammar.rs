@@ -79,7 +79,7 @@ const OPERATORS: [&str; 26] = [
 /// Parses and checks a document.
 ///
 /// # Errors
-/// When AWS would refuse it, whoever its principals are.
+/// When AWS would refuse it for any reason other than a principal that does not exist.
 pub fn check(kind: Kind, text: &str) -> Result<Value, Malformed> {
     let document = parse(text)?;
     match kind {

@@ -167,8 +167,8 @@ fn by_resource(writes: &[&Write]) -> BTreeMap<String, usize> {
     by_resource
 }
 
-/// Returns the calls from one read of the repository's policy to the next: those of one resync,
-/// whatever it begins with.
+/// Returns the calls from one read of the repository's policy to the next. These are the calls of
+/// one resync, even if a resync begins with another call.
 fn whole_resync(mut calls: Vec<Call>, after: SystemTime, pair: &Pair) -> Result<Vec<Call>> {
     calls.retain(|call| call.time >= after);
     let is_look =
